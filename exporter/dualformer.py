@@ -1,0 +1,279 @@
+"""DualFormer in plain PyTorch, with the parameter names of the published checkpoints.
+
+Source: "DualFormer: Local-Global Stratified Transformer for Efficient Video Recognition" (arXiv 2112.04674).
+This network is the reference that every exported artifact is compared with; it is never rewritten in place.
+Tokens travel channels-last, (batch, frames, height, width, channels), so that every linear layer reads them as they lie.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..contracts import ModelSize
+
+Grid = tuple[int, int, int]
+
+HEAD_DIM = 32
+MLP_RATIO = 4
+IMAGE_SIZE = 224
+FINE_GRID: Grid = (8, 7, 7)  # tokens of a local window, and of the fine pyramid level (section 3.2)
+COARSE_GRID: Grid = (4, 4, 4)  # tokens of the coarse pyramid level
+COARSE_KERNEL: Grid = (1, 7, 7)  # the coarse level's first reduction
+PATCH_KERNELS: tuple[Grid, ...] = ((2, 4, 4), (1, 2, 2), (1, 2, 2), (1, 2, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class DualFormerConfig:
+    """What tells one DualFormer from another; tuples have one entry per stage."""
+
+    size: ModelSize
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    frames: int = 32
+    classes: int = 400
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """Shape of one clip: (3, frames, height, width)."""
+        return (3, self.frames, IMAGE_SIZE, IMAGE_SIZE)
+
+    def token_grid(self, stage: int) -> Grid:
+        """Tokens (frames, height, width) that the blocks of `stage` work on."""
+        kernels = PATCH_KERNELS[: stage + 1]
+        frames, height, width = (
+            extent // math.prod(kernel[axis] for kernel in kernels) for axis, extent in enumerate(self.clip_shape[1:])
+        )
+        return (frames, height, width)
+
+
+CONFIGS = {
+    config.size: config
+    for config in (
+        DualFormerConfig(ModelSize.N, (32, 64, 128, 256), (2, 2, 2, 2), frames=16),
+        DualFormerConfig(ModelSize.T, (64, 128, 256, 512), (2, 2, 10, 4)),
+        DualFormerConfig(ModelSize.S, (96, 192, 384, 768), (2, 2, 18, 2)),
+        DualFormerConfig(ModelSize.B, (128, 256, 512, 1024), (2, 2, 18, 2)),
+    )
+}
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over (..., heads, tokens, head_dim)."""
+    scores = (query * HEAD_DIM**-0.5) @ key.transpose(-2, -1)  # (..., heads, queries, keys)
+    return scores.softmax(dim=-1) @ value
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping convolution, then LayerNorm over channels: (B, D, H, W, in) -> (B, D', H', W', out)."""
+
+    def __init__(self, in_channels: int, width: int, kernel: Grid) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(in_channels, width, kernel, stride=kernel)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.proj(x.permute(0, 4, 1, 2, 3))  # (B, out, D', H', W')
+        out: Tensor = self.norm(x.permute(0, 2, 3, 4, 1))
+        return out
+
+
+class LocalAttention(nn.Module):
+    """LW-MSA (section 3.2): self-attention inside non-overlapping windows; no parameter depends on the window."""
+
+    def __init__(self, width: int, window: Grid) -> None:
+        super().__init__()
+        self.window = window
+        self.heads = width // HEAD_DIM
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames, height, width, channels = x.shape
+        d, h, w = self.window
+        x = x.reshape(batch, frames // d, d, height // h, h, width // w, w, channels)
+        x = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, d * h * w, channels)  # (windows, tokens, channels)
+        qkv = self.qkv(x).reshape(-1, d * h * w, 3, self.heads, HEAD_DIM).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # each (windows, heads, tokens, head_dim)
+        x = attend(query, key, value).transpose(1, 2)  # (windows, tokens, heads, head_dim)
+        x = self.proj(x.reshape(-1, d * h * w, channels))
+        x = x.reshape(batch, frames // d, height // h, width // w, d, h, w, channels)
+        return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, frames, height, width, channels)
+
+
+class GlobalAttention(nn.Module):
+    """GP-MSA (section 3.3): every token attends to a pyramid of fine and coarse summaries of all tokens.
+
+    `sr` makes the fine level and `lr` the coarse one; either is absent where the stage has no such level, and with
+    neither the keys and values are the tokens themselves.
+    """
+
+    def __init__(self, width: int, grid: Grid, *, has_fine: bool, has_coarse: bool) -> None:
+        super().__init__()
+        self.heads = width // HEAD_DIM
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.sr = _depthwise(width, _divide(grid, FINE_GRID)) if has_fine else None
+        self.norm = nn.LayerNorm(width) if has_fine else None
+        self.lr = None
+        if has_coarse:
+            self.lr = nn.Sequential(
+                _depthwise(width, COARSE_KERNEL),
+                nn.BatchNorm3d(width),
+                nn.ReLU(),
+                _depthwise(width, _divide(_divide(grid, COARSE_GRID), COARSE_KERNEL)),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, *grid, channels = x.shape
+        query = self._split_heads(self.q(x).flatten(1, 3), 1)[0]
+        key, value = self._split_heads(self.kv(self._summarize(x)), 2)
+        out = attend(query, key, value).transpose(1, 2)  # (batch, tokens, heads, head_dim)
+        out = self.proj(out.reshape(batch, *grid, channels))
+        return out
+
+    def _summarize(self, x: Tensor) -> Tensor:
+        """The tokens that keys and values are made of: (batch, keys, channels)."""
+        if self.sr is None or self.norm is None:
+            return x.flatten(1, 3)
+        x = x.permute(0, 4, 1, 2, 3)  # (batch, channels, frames, height, width)
+        levels = [self.sr(x).flatten(2)]  # (batch, channels, tokens)
+        if self.lr is not None:
+            levels.append(self.lr(x).flatten(2))
+        summary: Tensor = self.norm(torch.cat(levels, dim=2).transpose(1, 2))
+        return summary
+
+    def _split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(batch, tokens, parts * channels) -> `parts` times (batch, heads, tokens, head_dim)."""
+        x = x.reshape(x.shape[0], x.shape[1], parts, self.heads, HEAD_DIM)
+        return x.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block around a local or a global attention."""
+
+    def __init__(self, width: int, attention: LocalAttention | GlobalAttention) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class PositionEncoding(nn.Module):
+    """Conditional position encoding: a depth-wise 3x3x3 convolution plus its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(nn.Conv3d(width, width, 3, padding=1, groups=width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+
+
+class Backbone(nn.Module):
+    """Four stages of alternating local and global blocks: (B, 3, D, H, W) -> mean over tokens (B, channels)."""
+
+    def __init__(self, config: DualFormerConfig) -> None:
+        super().__init__()
+        inputs = (3, *config.widths[:-1])
+        self.patch_embeds = nn.ModuleList(
+            PatchEmbed(in_channels, width, kernel)
+            for in_channels, width, kernel in zip(inputs, config.widths, PATCH_KERNELS, strict=True)
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Block(width, _attention(config, stage, index)) for index in range(config.depths[stage]))
+            for stage, width in enumerate(config.widths)
+        )
+        self.pos_block = nn.ModuleList(PositionEncoding(width) for width in config.widths)
+        self.norm = nn.LayerNorm(config.widths[-1])
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = clip.permute(0, 2, 3, 4, 1)
+        for embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+            x = embed(x)
+            for index, block in enumerate(blocks):  # type: ignore[arg-type]  # a ModuleList iterates
+                x = block(x)
+                if index == 0:
+                    x = position(x)
+        out: Tensor = self.norm(x).mean(dim=(1, 2, 3))
+        return out
+
+
+class ClassificationHead(nn.Module):
+    """One linear layer, named as the published recognizer names it."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.fc_cls = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc_cls(x)
+        return out
+
+
+class DualFormer(nn.Module):
+    """clip float32 (batch, 3, frames, 224, 224), normalized RGB -> logits float32 (batch, classes)."""
+
+    def __init__(self, config: DualFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.cls_head = ClassificationHead(config.widths[-1], config.classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        logits: Tensor = self.cls_head(self.backbone(clip))
+        return logits
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable values in `module`."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(config: DualFormerConfig) -> int:
+    """Multiply-accumulates of one clip (one view), counted by running the network on shapes alone."""
+    with torch.device("meta"), torch.no_grad():
+        network = DualFormer(config).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, *config.clip_shape))
+    return int(counter.get_total_flops()) // 2  # an operation here is a multiplication or an addition
+
+
+def _attention(config: DualFormerConfig, stage: int, index: int) -> LocalAttention | GlobalAttention:
+    width, grid = config.widths[stage], config.token_grid(stage)
+    if index % 2 == 0:
+        return LocalAttention(width, (min(grid[0], FINE_GRID[0]), FINE_GRID[1], FINE_GRID[2]))
+    return GlobalAttention(width, grid, has_fine=stage < 3, has_coarse=stage < 2)
+
+
+def _depthwise(width: int, kernel: Grid) -> nn.Conv3d:
+    return nn.Conv3d(width, width, kernel, stride=kernel, groups=width)
+
+
+def _divide(grid: Grid, parts: Grid) -> Grid:
+    return (grid[0] // parts[0], grid[1] // parts[1], grid[2] // parts[2])
