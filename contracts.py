@@ -5,9 +5,10 @@ Imports nothing but the standard library and NumPy, so that every part, on every
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -62,6 +63,10 @@ class ClipError(DualExportError):
 
 class ExportError(DualExportError):
     """A network that could not be written as ONNX."""
+
+
+class LabelError(DualExportError):
+    """A file of class names that cannot be used with the network."""
 
 
 class ManifestError(DualExportError):
@@ -127,7 +132,7 @@ class Preprocessing:
 
     def normalize(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Uint8 RGB (frames, size, size, 3) -> float32 (3, frames, size, size)."""
-        scaled = (frames - np.float32(self.mean)) / np.float32(self.std)
+        scaled = (frames - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(3, 0, 1, 2), dtype=np.float32)
 
 
@@ -187,6 +192,15 @@ def no_progress(task: str, done: int = 0, total: int | None = None) -> None:
     """A Progress that says nothing."""
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 @contextmanager
 def staged_path(final: Path) -> Iterator[Path]:
     """A temporary name beside `final`, renamed to it when the block ends and deleted when the block fails.
@@ -198,6 +212,7 @@ def staged_path(final: Path) -> Iterator[Path]:
     made = [folder for folder in (final.parent, *final.parent.parents) if not folder.exists()]
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        staged.touch()  # a folder that cannot be written is found out now, not after the work
         yield staged
         staged.replace(final)
     except OSError as error:
@@ -212,7 +227,8 @@ def staged_path(final: Path) -> Iterator[Path]:
 
 
 def _discard(staged: Path, made: list[Path]) -> None:
-    staged.unlink(missing_ok=True)
-    for folder in made:
-        if folder.is_dir() and not any(folder.iterdir()):
+    """Take back what was made; a folder in which something else lies by now stays."""
+    with suppress(OSError):
+        staged.unlink(missing_ok=True)
+        for folder in made:
             folder.rmdir()

@@ -1,0 +1,1 @@
+"""Checkpoint -> network -> ONNX, and the manifest that says what was made from what."""

@@ -2,7 +2,7 @@
 
 Source: "DualFormer: Local-Global Stratified Transformer for Efficient Video Recognition" (arXiv 2112.04674).
 This network is the reference that every exported artifact is compared with; it is never rewritten in place.
-Tokens travel channels-last, (batch, frames, height, width, channels), so that every linear layer reads them as they lie.
+Tokens travel channels-last, (batch, frames, height, width, channels), as the linear layers read them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..contracts import ModelSize
+from ..contracts import ModelSize, Preprocessing
 
 Grid = tuple[int, int, int]
 
 HEAD_DIM = 32
+SCALE: float = HEAD_DIM**-0.5
 MLP_RATIO = 4
 IMAGE_SIZE = 224
 FINE_GRID: Grid = (8, 7, 7)  # tokens of a local window, and of the fine pyramid level (section 3.2)
@@ -43,6 +44,11 @@ class DualFormerConfig:
         """Shape of one clip: (3, frames, height, width)."""
         return (3, self.frames, IMAGE_SIZE, IMAGE_SIZE)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How videos become clips for this network."""
+        return Preprocessing(frames=self.frames, size=IMAGE_SIZE)
+
     def token_grid(self, stage: int) -> Grid:
         """Tokens (frames, height, width) that the blocks of `stage` work on."""
         kernels = PATCH_KERNELS[: stage + 1]
@@ -64,9 +70,8 @@ CONFIGS = {
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over (..., heads, tokens, head_dim)."""
-    scores = (query * HEAD_DIM**-0.5) @ key.transpose(-2, -1)  # (..., heads, queries, keys)
-    return scores.softmax(dim=-1) @ value
+    """softmax(q k^T / sqrt(d)) v over (..., heads, tokens, head_dim); the scale goes to q, the smallest of the four."""
+    return functional.scaled_dot_product_attention(query * SCALE, key, value, scale=1.0)
 
 
 class PatchEmbed(nn.Module):
@@ -135,8 +140,8 @@ class GlobalAttention(nn.Module):
         query = self._split_heads(self.q(x).flatten(1, 3), 1)[0]
         key, value = self._split_heads(self.kv(self._summarize(x)), 2)
         out = attend(query, key, value).transpose(1, 2)  # (batch, tokens, heads, head_dim)
-        out = self.proj(out.reshape(batch, *grid, channels))
-        return out
+        projected: Tensor = self.proj(out.reshape(batch, *grid, channels))
+        return projected
 
     def _summarize(self, x: Tensor) -> Tensor:
         """The tokens that keys and values are made of: (batch, keys, channels)."""
@@ -192,7 +197,8 @@ class PositionEncoding(nn.Module):
         self.proj = nn.Sequential(nn.Conv3d(width, width, 3, padding=1, groups=width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.proj(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        encoding: Tensor = self.proj(x.permute(0, 4, 1, 2, 3))
+        return x + encoding.permute(0, 2, 3, 4, 1)
 
 
 class Backbone(nn.Module):
@@ -215,11 +221,10 @@ class Backbone(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         x = clip.permute(0, 2, 3, 4, 1)
         for embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
-            x = embed(x)
-            for index, block in enumerate(blocks):  # type: ignore[arg-type]  # a ModuleList iterates
+            assert isinstance(blocks, nn.ModuleList)
+            x = position(blocks[0](embed(x)))
+            for block in blocks[1:]:
                 x = block(x)
-                if index == 0:
-                    x = position(x)
         out: Tensor = self.norm(x).mean(dim=(1, 2, 3))
         return out
 

@@ -1,0 +1,5 @@
+"""`python -m dualexport` is the command `dualexport`."""
+
+from .cli import main
+
+main()

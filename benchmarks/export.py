@@ -1,0 +1,69 @@
+"""`dualexport onnx` beside plain `torch.onnx.export` + onnxsim: wall seconds and peak memory, in one run.
+
+Usage: python benchmarks/export.py [--model b] [--rounds 3]
+
+Each measurement is a process of its own, the two alternate, and the median of the rounds is printed. The plain script
+neither checks nor proves its file; `dualexport onnx` does both within its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PLAIN = """
+import sys
+import onnx, onnxsim, torch
+from dualexport.contracts import ModelSize
+from dualexport.exporter.checkpoint import build_random_network
+network = build_random_network(ModelSize(sys.argv[1]), 0)
+clip = torch.zeros(1, *network.config.clip_shape)
+torch.onnx.export(network, (clip,), "plain.onnx", input_names=["clip"], output_names=["logits"], opset_version=20,
+                  dynamo=True, external_data=False)
+model, _ = onnxsim.simplify(onnx.load("plain.onnx"))
+onnx.save(model, "plain.onnx")
+"""
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident megabytes of a command, run in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+    if status:
+        raise SystemExit(f"{command[:3]} failed with status {status}")
+    return seconds, usage.ru_maxrss / 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="b", choices=("n", "t", "s", "b"))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    commands = {
+        "torch.onnx.export + onnxsim": [sys.executable, "-c", PLAIN, options.model],
+        "dualexport onnx": [sys.executable, "-m", "dualexport", "onnx", "--model", options.model],
+    }
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            results[name].append(measure(command))
+    medians = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in results.items()
+    }
+    print(f"DualFormer-{options.model}, median of {options.rounds} alternating runs")
+    for name, (seconds, megabytes) in medians.items():
+        print(f"{name:<28} {seconds:7.1f} s  {megabytes:7.0f} MB peak")
+    plain, ours = medians.values()
+    print(f"{'ratio':<28} {ours[0] / plain[0]:7.2f}    {ours[1] / plain[1]:7.2f}")
+
+
+if __name__ == "__main__":
+    main()

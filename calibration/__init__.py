@@ -1,0 +1,1 @@
+"""Videos -> clips, exactly as the published test pipeline makes them."""

@@ -1,0 +1,179 @@
+"""Checkpoints: the published `.pth` format and `.safetensors`, read without ever running code from the file."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..contracts import CheckpointError, ModelSize, hash_file
+from .dualformer import CONFIGS, DualFormer, DualFormerConfig
+
+FIRST_WEIGHT = "backbone.patch_embeds.0.proj.weight"
+HEAD_WEIGHT = "cls_head.fc_cls.weight"
+TRAINING_ONLY = re.compile(r"(^|\.)token_linear(\.|$)")
+LISTED = 3  # parameters named per kind of mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Trained parameters, in float32, and the network they belong to.
+
+    `ignored` names what the file holds that inference does not need.
+    """
+
+    path: Path
+    sha256: str
+    config: DualFormerConfig
+    state: Mapping[str, Tensor]
+    ignored: tuple[str, ...]
+
+
+def read_checkpoint(path: Path, expected: ModelSize | None = None) -> Checkpoint:
+    """Read and check a checkpoint; its size and number of classes follow from its shapes.
+
+    Raises CheckpointError for a file that is missing, unreadable, needs code to be unpickled, is another network, or
+    is not the `expected` size.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file", fix="give the path of a .pth or .safetensors checkpoint")
+    content = _load(path)
+    tensors, ignored = _select_parameters(content)
+    config = _infer_config(path, tensors)
+    if expected is not None and config.size != expected:
+        raise CheckpointError(
+            f"{path.name} is a DualFormer-{config.size.value}, --model says {expected.value}",
+            fix=f"use --model {config.size.value}, or leave --model out",
+        )
+    _check_fit(path, tensors, config)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return Checkpoint(path, hash_file(path), config, state, ignored)
+
+
+def build_network(checkpoint: Checkpoint) -> DualFormer:
+    """The checkpoint's network, ready for inference; shares the checkpoint's memory."""
+    with torch.device("meta"):
+        network = DualFormer(checkpoint.config)
+    network.load_state_dict(dict(checkpoint.state), strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def build_random_network(size: ModelSize, seed: int) -> DualFormer:
+    """A network of that size with seeded random weights, scaled so that activations and logits are of order one."""
+    network = DualFormer(CONFIGS[size])
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        with torch.no_grad():
+            if parameter.ndim > 1:
+                parameter.normal_(std=1 / math.sqrt(math.prod(parameter.shape[1:])), generator=generator)
+            else:
+                parameter.normal_(mean=1.0 if name.endswith("weight") else 0.0, std=0.1, generator=generator)
+    return network.eval().requires_grad_(False)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except SafetensorError as error:
+        raise _unreadable(path, f"not a safetensors file ({error})") from error
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()
+        raise _unreadable(path, _explain_unpickling(reason)) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _unreadable(path, f"not a PyTorch checkpoint ({repr(error).splitlines()[0]})") from error
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if not isinstance(content, Mapping):
+        raise _unreadable(path, f"holds a {type(content).__name__}, a dict of tensors is needed")
+    return content
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} cannot be read: {reason}",
+        fix="save it again as torch.save({'state_dict': model.state_dict()}, path), or as .safetensors",
+    )
+
+
+def _explain_unpickling(lines: list[str]) -> str:
+    found = next((match for line in lines if (match := re.search(r"GLOBAL (\S+)", line))), None)
+    if found:
+        return f"it needs {found[1]} to be unpickled, and code from a checkpoint is never run"
+    return "not a PyTorch checkpoint of plain tensors"
+
+
+def _select_parameters(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The named tensors of a checkpoint, `module.` taken off, and the names of what inference does not need."""
+    ignored = []
+    state = content
+    if isinstance(content.get("state_dict"), Mapping):
+        state = content["state_dict"]
+        ignored += [key for key in content if key != "state_dict"]
+    tensors = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor) and not TRAINING_ONLY.search(str(name)):
+            tensors[str(name).removeprefix("module.")] = value
+        else:
+            ignored.append(str(name))
+    return tensors, tuple(ignored)
+
+
+def _infer_config(path: Path, tensors: Mapping[str, Tensor]) -> DualFormerConfig:
+    first = tensors.get(FIRST_WEIGHT)
+    if first is None or first.ndim != 5:
+        names = ", ".join(list(tensors)[:LISTED]) or "none"
+        raise CheckpointError(
+            f"{path.name} is not a DualFormer: no {FIRST_WEIGHT} among its {len(tensors)} tensors (first: {names})",
+            fix="give a checkpoint in the published format: names starting with backbone. and cls_head.",
+        )
+    width = first.shape[0]
+    config = next((config for config in CONFIGS.values() if config.widths[0] == width), None)
+    if config is None:
+        known = ", ".join(f"{config.size.value}: {config.widths[0]}" for config in CONFIGS.values())
+        raise CheckpointError(
+            f"{path.name} is a DualFormer of first width {width}; the known sizes have {known}",
+            fix="only the published sizes and n can be exported",
+        )
+    head = tensors.get(HEAD_WEIGHT)
+    return config if head is None else replace(config, classes=head.shape[0])
+
+
+def _check_fit(path: Path, tensors: Mapping[str, Tensor], config: DualFormerConfig) -> None:
+    with torch.device("meta"):
+        expected = DualFormer(config).state_dict()
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"{name}: got {tuple(tensors[name].shape)}, expected {tuple(shape)}"
+        for name, shape in ((name, value.shape) for name, value in expected.items())
+        if name in tensors and tensors[name].shape != shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path.name} does not fit DualFormer-{config.size.value}: {'; '.join(problems)}",
+            fix="give the whole recognizer's state_dict (backbone and cls_head), as it was trained",
+        )
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path.name} holds NaN or infinity in {len(broken)} parameters ({', '.join(broken[:LISTED])})",
+            fix="give a checkpoint from before the training diverged",
+        )

@@ -1,0 +1,51 @@
+"""From what the user named, or what a manifest recorded, to the reference network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..contracts import CheckpointError, ManifestError, ModelSize, hash_file
+from .checkpoint import build_network, build_random_network, read_checkpoint
+from .dualformer import DualFormer
+from .manifest import Manifest, Weights
+
+
+def load_network(
+    size: ModelSize | None, checkpoint: Path | None, seed: int
+) -> tuple[DualFormer, Weights, tuple[str, ...]]:
+    """The network, where its weights came from, and the names that the checkpoint holds beyond it.
+
+    Without a checkpoint the weights are random, of `seed` and `size`. Raises CheckpointError.
+    """
+    if checkpoint is not None:
+        read = read_checkpoint(checkpoint, size)
+        return build_network(read), Weights(checkpoint=checkpoint.absolute(), sha256=read.sha256), read.ignored
+    if size is None:
+        raise CheckpointError("neither a checkpoint nor a size was given", fix="pass --checkpoint or --model")
+    return build_random_network(size, seed), Weights(seed=seed), ()
+
+
+def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
+    """The network that the manifest's artifacts were made from; `checkpoint` says where its file lies by now.
+
+    Raises ManifestError when the checkpoint is gone or is another file than the artifacts were made from.
+    """
+    weights = manifest.weights
+    if weights.seed is not None:
+        if checkpoint is not None:
+            raise ManifestError(
+                f"{manifest.path} was made from random weights (seed {weights.seed}), not from {checkpoint.name}",
+                fix="leave --checkpoint out, or export the checkpoint with `dualexport onnx --checkpoint`",
+            )
+        return build_random_network(manifest.size, weights.seed)
+    path = checkpoint or weights.checkpoint
+    if path is None or not path.is_file():
+        raise ManifestError(f"{path}: the checkpoint is not there any more", fix="say where it is with --checkpoint")
+    found = hash_file(path)
+    if found != weights.sha256:
+        raise ManifestError(
+            f"{path.name} is not the checkpoint that was exported: SHA-256 {found[:12]}, the manifest says "
+            f"{str(weights.sha256)[:12]}",
+            fix="give the exported checkpoint with --checkpoint, or export again",
+        )
+    return build_network(read_checkpoint(path, manifest.size))

@@ -1,0 +1,244 @@
+"""The manifest beside the artifacts: what they are, what they were made from, how clips are made for them.
+
+Documented for readers in docs/manifest.md. Needs neither torch nor onnx, so an edge device can read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..contracts import Artifact, Graph, ManifestError, ModelSize, Precision, Preprocessing, TensorSpec, hash_file
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy", "av", "opencv-python-headless")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where the network's weights came from: a checkpoint file, or a seed for random ones."""
+
+    checkpoint: Path | None = None
+    sha256: str | None = None
+    seed: int | None = None
+
+    @property
+    def are_random(self) -> bool:
+        return self.checkpoint is None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One network and the artifacts made from it; `folder` is where the manifest and the artifacts lie."""
+
+    folder: Path
+    size: ModelSize
+    classes: int
+    weights: Weights
+    preprocessing: Preprocessing
+    artifacts: tuple[Artifact, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / FILE_NAME
+
+    def artifact_of(self, file_format: str) -> Artifact:
+        """The first artifact of that format; raises ManifestError when there is none."""
+        for artifact in self.artifacts:
+            if artifact.format == file_format:
+                return artifact
+        raise ManifestError(f"{self.path} lists no {file_format} artifact", fix="run `dualexport onnx` first")
+
+    def with_artifact(self, artifact: Artifact) -> Manifest:
+        """The manifest with `artifact` in the place of an older one of the same file name, or at the end."""
+        kept = tuple(other for other in self.artifacts if other.path.name != artifact.path.name)
+        return replace(self, artifacts=(*kept, artifact))
+
+    def describes_same_network(self, other: Manifest) -> bool:
+        """Whether both come from the same weights, so that their artifacts may stand side by side."""
+        return (self.size, self.weights.sha256, self.weights.seed) == (
+            other.size,
+            other.weights.sha256,
+            other.weights.seed,
+        )
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of Python and of the installed libraries that shape an artifact."""
+    versions = {"python": platform.python_version()}
+    for tool in TOOLS:
+        try:
+            versions[tool] = version(tool)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write `manifest` as JSON to `path` (a staged name; paths inside are relative to the manifest's folder)."""
+    weights = manifest.weights
+    document = {
+        "schema": SCHEMA,
+        "model": {"size": manifest.size.value, "classes": manifest.classes},
+        "weights": {"random": True, "seed": weights.seed}
+        if weights.checkpoint is None
+        else {
+            "random": False,
+            "file": weights.checkpoint.name,
+            "path": Path(os.path.relpath(weights.checkpoint, manifest.folder)).as_posix(),
+            "sha256": weights.sha256,
+        },
+        "preprocessing": {
+            **asdict(manifest.preprocessing),
+            "layout": "RGB; float32 (batch, 3, frames, height, width)",
+        },
+        "tools": dict(manifest.tools),
+        "artifacts": [_artifact_document(artifact, manifest.folder) for artifact in manifest.artifacts],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `folder`/manifest.json.
+
+    Raises ManifestError when it is missing, malformed, of a newer schema, or names a file outside `folder`.
+    """
+    path = folder / FILE_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{path}: no such file", fix="run `dualexport onnx` first, or name the folder it wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _malformed(path, str(error)) from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, int):
+        raise _malformed(path, "no schema number")
+    if schema > SCHEMA:
+        raise ManifestError(
+            f"{path} has schema {schema}, this dualexport reads up to {SCHEMA}", fix="upgrade dualexport"
+        )
+    try:
+        return _parse(document, folder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(path, f"{type(error).__name__}: {error}") from error
+
+
+def find_manifest(folder: Path | None) -> Manifest:
+    """The manifest in `folder`; without one, in the current folder or in the only `dualformer-*` folder there.
+
+    Raises ManifestError when there is none, or more than one to choose from.
+    """
+    if folder is not None:
+        return read_manifest(folder)
+    if Path(FILE_NAME).is_file():
+        return read_manifest(Path())
+    found = sorted(path.parent for path in Path().glob(f"dualformer-*/{FILE_NAME}"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ManifestError(f"{len(found)} exported networks are here: {names}", fix="name the one you mean")
+    if not found:
+        raise ManifestError("no exported network is here", fix="run `dualexport onnx` first, or name its folder")
+    return read_manifest(found[0])
+
+
+def open_manifest(fresh: Manifest) -> Manifest:
+    """`fresh`, with the artifacts of the manifest that is already in its folder where that is of the same network.
+
+    Raises ManifestError when the one that is there cannot be read: it is never overwritten then.
+    """
+    if not fresh.path.exists():
+        return fresh
+    existing = read_manifest(fresh.folder)
+    return replace(fresh, artifacts=existing.artifacts) if fresh.describes_same_network(existing) else fresh
+
+
+def check_artifact(artifact: Artifact) -> None:
+    """Raise ManifestError unless the artifact's file is there and is the one the manifest was written for."""
+    if not artifact.path.is_file():
+        raise ManifestError(f"{artifact.path}: no such file", fix="export again, or restore the file")
+    found = hash_file(artifact.path)
+    if found != artifact.sha256:
+        raise ManifestError(
+            f"{artifact.path.name} has changed since it was written: SHA-256 {found[:12]}, the manifest says "
+            f"{artifact.sha256[:12]}",
+            fix="export again, or restore the file",
+        )
+
+
+def _malformed(path: Path, reason: str) -> ManifestError:
+    return ManifestError(f"{path} is not a manifest: {reason}", fix="export again with `dualexport onnx`")
+
+
+def _artifact_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    return {
+        "format": artifact.format,
+        "precision": artifact.precision.value,
+        "graph": artifact.graph.value,
+        "path": artifact.path.relative_to(folder).as_posix(),
+        "sha256": artifact.sha256,
+        "inputs": [asdict(spec) for spec in artifact.inputs],
+        "outputs": [asdict(spec) for spec in artifact.outputs],
+        "parent": artifact.parent,
+        "options": dict(artifact.options),
+    }
+
+
+def _parse(document: dict[str, Any], folder: Path) -> Manifest:
+    source = document["weights"]
+    weights = (
+        Weights(seed=int(source["seed"]))
+        if source["random"]
+        else Weights(checkpoint=folder / source["path"], sha256=str(source["sha256"]))
+    )
+    clip = document["preprocessing"]
+    return Manifest(
+        folder=folder,
+        size=ModelSize(document["model"]["size"]),
+        classes=int(document["model"]["classes"]),
+        weights=weights,
+        preprocessing=Preprocessing(
+            frames=int(clip["frames"]),
+            stride=int(clip["stride"]),
+            size=int(clip["size"]),
+            mean=_rgb(clip["mean"]),
+            std=_rgb(clip["std"]),
+        ),
+        artifacts=tuple(_parse_artifact(entry, folder) for entry in document["artifacts"]),
+        tools={str(name): str(value) for name, value in document["tools"].items()},
+    )
+
+
+def _parse_artifact(entry: dict[str, Any], folder: Path) -> Artifact:
+    relative = Path(entry["path"])
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ValueError(f"the artifact path {entry['path']!r} leaves the manifest's folder")
+    return Artifact(
+        format=str(entry["format"]),
+        precision=Precision(entry["precision"]),
+        graph=Graph(entry["graph"]),
+        path=folder / relative,
+        sha256=str(entry["sha256"]),
+        inputs=tuple(_parse_spec(spec) for spec in entry["inputs"]),
+        outputs=tuple(_parse_spec(spec) for spec in entry["outputs"]),
+        parent=entry["parent"],
+        options=entry.get("options", {}),
+    )
+
+
+def _parse_spec(spec: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(str(spec["name"]), str(spec["dtype"]), tuple(int(extent) for extent in spec["shape"]))
+
+
+def _rgb(values: list[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return (red, green, blue)

@@ -1,0 +1,168 @@
+"""Trace a network to one self-contained ONNX file whose node names are the network's own."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxsim
+import torch
+from onnx import ModelProto
+
+from ..contracts import Artifact, ExportError, Graph, Precision, Progress, TensorSpec, hash_file, no_progress
+from .dualformer import DualFormer
+
+OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
+INPUT, OUTPUT = "clip", "logits"
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+# The exporter logs every torchvision operator that it cannot register, whether or not the network has one.
+REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxOptions:
+    """How the file is written: clips an inference, and the ONNX operator set."""
+
+    batch: int = 1
+    opset: int = OPSETS[-1]
+
+
+def export_onnx(
+    network: DualFormer, path: Path, options: OnnxOptions, *, parent: str | None, progress: Progress = no_progress
+) -> Artifact:
+    """Write `network` to `path`: input `clip` float32 (batch, 3, frames, 224, 224), output `logits` (batch, classes).
+
+    `parent` is the SHA-256 of the weights' file. The caller stages `path`, so that a file which is not proven yet
+    never carries its final name. Raises ExportError when the file does not pass ONNX's checker.
+    """
+    progress("tracing the network")
+    traced = trace_network(network, options)
+    progress("simplifying the graph")
+    model = simplify_graph(traced)
+    nodes = len(model.graph.node)
+    path.write_bytes(model.SerializeToString())
+    del traced, model  # a copy of the weights each; the check needs the room for its own
+    progress("checking the file")
+    check_model(path)
+    return Artifact(
+        format="onnx",
+        precision=Precision.FP32,
+        graph=Graph.PLAIN,
+        path=path,
+        sha256=hash_file(path),
+        inputs=(TensorSpec(INPUT, "float32", (options.batch, *network.config.clip_shape)),),
+        outputs=(TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes)),),
+        parent=parent,
+        options={"opset": options.opset, "nodes": nodes},
+    )
+
+
+def trace_network(network: DualFormer, options: OnnxOptions) -> ir.Model:
+    """The network as PyTorch's exporter writes it, with every node and tensor named after its module."""
+    logger = logging.getLogger(REGISTRATION_LOGGER)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its pytree module
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(options.batch, *network.config.clip_shape),),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=options.opset,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(
+            f"PyTorch {torch.__version__} could not trace the network: {str(error).splitlines()[0]}",
+            fix="install the versions in constraints.txt",
+        ) from error
+    finally:
+        logger.setLevel(level)
+    assert program is not None  # it is None only where a file name was given
+    name_after_modules(program.model)
+    return program.model
+
+
+def name_after_modules(model: ir.Model) -> None:
+    """Rename nodes `blocks.2.5.attn.qkv/MatMul`, their outputs alike and unnamed weights after their reader.
+
+    What else the exporter notes on a node is dropped: it holds source lines and paths of the exporting machine.
+    """
+    seen: Counter[str] = Counter()
+    kept = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "['']"))
+        module = scopes[-2].removeprefix("backbone.") if len(scopes) > 1 else ""
+        name = f"{module or 'network'}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        for index, value in enumerate(node.outputs):
+            if value.name not in kept:
+                value.name = node.name if index == 0 else f"{node.name}.{index}"
+        for weight in node.inputs:
+            if weight is not None and _is_weight(weight) and "." not in str(weight.name):
+                _rename_initializer(model.graph, weight, f"{module}.weight_transposed")
+        node.metadata_props.clear()
+
+
+def simplify_graph(model: ir.Model) -> ModelProto:
+    """Fold constants and drop what computes nothing (onnxsim); `model` gives its weights up.
+
+    The weights stand aside meanwhile, as inputs: no simplification touches them, and the simplifier then copies
+    kilobytes where it would copy the network several times.
+    """
+    weights = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if _is_weight(value) and value.const_value is not None
+    }
+    for name in weights:
+        value = model.graph.initializers.pop(name)
+        value.const_value = None
+        model.graph.inputs.append(value)
+    model.producer_name, model.producer_version = "dualexport", ""
+    simplified: ModelProto = onnxsim.simplify(ir.to_proto(model))[0]
+    graph = simplified.graph
+    for node in graph.node:
+        if "/" not in node.name:  # made by the simplifier
+            node.name = f"{node.input[0]}/{node.op_type}"
+    inputs = [value for value in graph.input if value.name not in weights]
+    used = {name for node in graph.node for name in node.input}
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for name, tensor in weights.items():
+        if name in used:
+            graph.initializer.append(ir.to_proto(tensor))
+            graph.initializer[-1].name = name
+    return simplified
+
+
+def check_model(path: Path) -> None:
+    """Raise ExportError unless the file passes ONNX's checker with full shape inference, all shapes static."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}",
+            fix="install the versions in constraints.txt",
+        ) from error
+
+
+def _is_weight(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return value.is_initializer() and tensor is not None and tensor.dtype.is_floating_point() and len(tensor.shape) > 0
+
+
+def _rename_initializer(graph: ir.Graph, value: ir.Value, name: str) -> None:
+    graph.initializers.pop(str(value.name))
+    value.name = name
+    graph.initializers.add(value)

@@ -1,0 +1,1 @@
+"""Run the network (PyTorch, ONNX Runtime), compare what the runners compute, and classify clips."""

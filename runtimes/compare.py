@@ -1,0 +1,112 @@
+"""Holds what artifacts compute against the reference network, clip by clip, in fixed memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from operator import length_hint
+
+import numpy as np
+
+from ..contracts import Array, Clip, ClipError, Progress, Runner, no_progress
+from .classify import infer_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The largest logit difference and the smallest cosine that still count as the same function."""
+
+    logit_difference: float = 1e-3
+    cosine: float = 0.9999
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """How far one artifact is from the reference on a set of clips.
+
+    `top1_agreement` is the share of clips with the same best class; `cosine` the smallest over clips, of logits;
+    `worst_clip` the one with the largest logit difference. A NaN in any figure is a failure.
+    """
+
+    artifact: str
+    runner: str
+    clips: int
+    top1_agreement: float
+    largest_difference: float
+    mean_difference: float
+    cosine: float
+    worst_clip: str
+    tolerance: Tolerance
+
+    @property
+    def passed(self) -> bool:
+        return (
+            self.largest_difference <= self.tolerance.logit_difference
+            and self.cosine >= self.tolerance.cosine
+            and self.clips > 0
+        )
+
+
+def compare(
+    reference: Runner,
+    candidates: Mapping[str, Runner],
+    clips: Iterable[Clip],
+    tolerance: Tolerance,
+    progress: Progress = no_progress,
+) -> tuple[ComparisonReport, ...]:
+    """Run every clip through `reference` and each of `candidates` (artifact name -> runner).
+
+    Raises ClipError when there is no clip to compare: nothing compared is no agreement.
+    """
+    tallies = {name: _Tally() for name in candidates}
+    size = max(runner.inputs[0].shape[0] for runner in (reference, *candidates.values()))
+    iterator, done, total = iter(clips), 0, length_hint(clips) or None
+    progress("comparing clips", done, total)
+    while part := list(islice(iterator, size)):
+        expected = infer_logits(reference, part)
+        for name, runner in candidates.items():
+            tallies[name].add(part, expected, infer_logits(runner, part))
+        done += len(part)
+        progress("comparing clips", done, total)
+    if done == 0:
+        raise ClipError("no clip to compare", fix="give a source with at least one readable video")
+    return tuple(tallies[name].report(name, runner.name, tolerance) for name, runner in candidates.items())
+
+
+class _Tally:
+    """Running figures of one artifact."""
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self.agreed = 0
+        self.difference_sum = 0.0
+        self.largest = -1.0
+        self.cosine = 1.0
+        self.worst = ""
+
+    def add(self, clips: list[Clip], expected: Array, got: Array) -> None:
+        for clip, wanted, found in zip(clips, expected.astype(np.float64), got.astype(np.float64), strict=True):
+            difference = np.abs(found - wanted)
+            largest = float(difference.max())
+            cosine = float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted)))
+            if not (largest <= self.largest or math.isnan(self.largest)):  # a NaN wins, and stays
+                self.largest, self.worst = largest, f"{clip.name} (view {clip.view})"
+            self.cosine = float(np.minimum(self.cosine, cosine))
+            self.difference_sum += float(difference.mean())
+            self.agreed += int(found.argmax() == wanted.argmax())
+            self.clips += 1
+
+    def report(self, name: str, runner: str, tolerance: Tolerance) -> ComparisonReport:
+        return ComparisonReport(
+            artifact=name,
+            runner=runner,
+            clips=self.clips,
+            top1_agreement=self.agreed / self.clips,
+            largest_difference=self.largest,
+            mean_difference=self.difference_sum / self.clips,
+            cosine=self.cosine,
+            worst_clip=self.worst,
+            tolerance=tolerance,
+        )

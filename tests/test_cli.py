@@ -1,0 +1,242 @@
+"""The commands as a user types them: what they print, what they leave behind, how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from dualexport.calibration.synthetic import render_pattern
+from dualexport.cli import main
+from dualexport.contracts import hash_file
+from dualexport.exporter.dualformer import DualFormer
+
+FILE_SIZE_LIMIT = 1_000_000  # bytes; the size-n graph has more
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, captured.out, captured.err
+
+
+def assert_refused(result: tuple[int, str, str], words: str) -> None:
+    """Exit 1, nothing on stdout, and the error's two lines at the end of stderr."""
+    code, out, err = result
+    assert (code, out) == (1, "")
+    error, fix = err.splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert words in error
+    assert fix.startswith("fix: ")
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Path:
+    """The exported folder, to be changed."""
+    return Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
+
+
+def test_onnx_leaves_a_graph_and_its_manifest(exported: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == ["dualformer-n.fp32.onnx", "manifest.json"]
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert manifest["model"] == {"size": "n", "classes": 400}
+    assert manifest["weights"] == {"random": True, "seed": 0}
+    assert manifest["preprocessing"]["frames"] == 16
+    (artifact,) = manifest["artifacts"]
+    assert (artifact["format"], artifact["precision"], artifact["graph"]) == ("onnx", "fp32", "plain")
+    assert artifact["sha256"] == hash_file(exported / artifact["path"])
+    assert artifact["inputs"] == [{"name": "clip", "dtype": "float32", "shape": [1, 3, 16, 224, 224]}]
+
+
+def test_a_checkpoint_is_exported_verified_and_classified(
+    tmp_path: Path, nano: DualFormer, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, folder = tmp_path / "trained.pth", tmp_path / "out"
+    state = {f"module.{name}": value for name, value in nano.state_dict().items()}
+    state["module.backbone.token_linear.weight"] = torch.zeros(1)
+    torch.save({"state_dict": state, "optimizer": {}}, checkpoint)
+
+    code, out, err = run(
+        capsys, "onnx", "--checkpoint", checkpoint, "--output", folder, "--clips", video, "--views", 2, "--json"
+    )
+    summary = json.loads(out)
+    assert code == 0
+    assert summary["random_weights"] is False
+    assert summary["parity"]["clips"] == 2
+    assert summary["parity"]["largest_difference"] < 1e-4
+    assert summary["gmacs_per_view"] == pytest.approx(5.1, rel=0.02)
+    assert "left out, inference does not need it: optimizer, module.backbone.token_linear.weight" in err
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["weights"]["sha256"] == manifest["artifacts"][0]["parent"] == hash_file(checkpoint)
+
+    code, out, _ = run(capsys, "verify", folder, "--clips", video, "--json")
+    report = json.loads(out)
+    assert (code, report["passed"]) == (0, True)
+    assert report["reports"][0]["top1_agreement"] == 1.0
+    assert report["reports"][0]["cosine"] == pytest.approx(1.0)
+
+    code, out, _ = run(capsys, "predict", folder, video, "--json")
+    (prediction,) = json.loads(out)["predictions"]
+    assert (code, prediction["video"], prediction["views"]) == (0, "pattern.mp4", 4)
+    probabilities = [item["probability"] for item in prediction["top"]]
+    assert len(probabilities) == 5
+    assert probabilities == sorted(probabilities, reverse=True)
+
+    checkpoint.rename(tmp_path / "moved.pth")
+    assert_refused(run(capsys, "verify", folder), "trained.pth: the checkpoint is not there any more")
+    assert run(capsys, "verify", folder, "--checkpoint", tmp_path / "moved.pth")[0] == 0
+    torch.save({"state_dict": {**nano.state_dict(), "cls_head.fc_cls.bias": torch.ones(400)}}, checkpoint)
+    assert_refused(run(capsys, "verify", folder), "trained.pth is not the checkpoint that was exported")
+
+
+def test_predict_names_classes_and_finds_the_only_export(
+    exported: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"action {number}\n" for number in range(400)))
+    monkeypatch.chdir(exported)
+    code, out, _ = run(capsys, "predict", video, "--labels", labels)
+    assert code == 0
+    assert "pattern.mp4 (4 views)" in out
+    assert out.count("action ") == 5
+
+
+def test_verify_fails_on_a_graph_with_one_weight_negated(
+    copy: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "dualformer-n.fp32.onnx"
+    model = onnx.load(path)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("blocks.2.0.norm1.weight"))
+    weight.raw_data = (-onnx.numpy_helper.to_array(weight)).tobytes()
+    onnx.save(model, path)
+    assert_refused(run(capsys, "verify", copy), "dualformer-n.fp32.onnx has changed since it was written")
+
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["artifacts"][0]["sha256"] = hash_file(path)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    code, out, err = run(capsys, "verify", copy, "--clips", video)
+    assert code == 1
+    assert "FAIL" in out
+    assert "worst on pattern.mp4 (view 0)" in err
+
+
+def test_unproven_files_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "deep" / "out"
+    result = run(capsys, "onnx", "--model", "n", "--output", folder, "--tolerance", 0)
+    assert_refused(result, "differs from the PyTorch network")
+    assert not folder.parent.exists()
+
+
+def test_a_failed_export_leaves_the_earlier_one_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in copy.iterdir()}
+    assert run(capsys, "onnx", "--model", "n", "--seed", 1, "--output", copy, "--tolerance", 0)[0] == 1
+    assert {path: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_unreadable_videos_are_refused_or_skipped_and_listed(
+    exported: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(video, tmp_path / "good.mp4")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    assert_refused(run(capsys, "verify", exported, "--clips", tmp_path), "bad.mp4 cannot be decoded")
+    code, out, err = run(capsys, "verify", exported, "--clips", tmp_path, "--skip-unreadable", "--json")
+    assert code == 0
+    assert [skipped["name"] for skipped in json.loads(out)["skipped"]] == ["bad.mp4"]
+    assert "note: skipped bad.mp4" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("onnx", "--checkpoint", "gone.pth"), "gone.pth: no such file"),
+        (("onnx", "--model", "n", "--clips", "gone"), "gone: no such file or folder"),
+        (("onnx", "--model", "n", "--output", "file/out"), "cannot write file/out"),
+        (("verify", "gone"), "gone/manifest.json: no such file"),
+        (("verify",), "no exported network is here"),
+        (("predict", "video.mp4"), "no exported network is here"),
+    ],
+)
+def test_bad_input_is_two_lines_and_exit_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    assert_refused(run(capsys, *arguments), words)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("onnx",), ("onnx", "--model", "huge"), ("onnx", "--model", "n", "--opset", 21), ("predict",), ("nothing",)],
+)
+def test_wrong_usage_exits_2(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, *arguments)[0] == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dualexport", "verify", tmp_path / "gone", "--debug"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" in result.stderr
+    assert "ManifestError" in result.stderr
+
+
+def test_clips_of_another_shape_are_refused(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "clips.npy", render_pattern(0, 8, 64, 64))
+    result = run(capsys, "verify", exported, "--clips", tmp_path / "clips.npy")
+    assert_refused(result, "clips.npy[0]: the clip is (3, 8, 224, 224)")
+
+
+def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from dualexport.cli import main; main(['onnx', '--model', 'n'])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "error: `dualexport onnx` needs torch, which is not installed",
+        'fix: pip install "dualexport[export]"',
+    ]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", tmp_path / "out"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE_LIMIT, FILE_SIZE_LIMIT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "error: cannot write" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", tmp_path / "out"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("tracing"):
+                break
+        time.sleep(1)  # into the tracing
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []

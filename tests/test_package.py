@@ -1,0 +1,60 @@
+"""The built wheel: exactly the package, and a base install that runs without the exporting libraries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("calibration", "exporter", "runtimes")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # From a copy, since setuptools takes along whatever an earlier build left in build/.
+    ignored = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
+    source = shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    sources = [*ROOT.glob("*.py"), *(file for part in PARTS for file in (ROOT / part).rglob("*.py"))]
+    assert names == {f"dualexport/{file.relative_to(ROOT).as_posix()}" for file in sources} | {"dualexport/py.typed"}
+
+
+def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    install = [binaries / "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [binaries / "dualexport", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "predict" in run("--help").stdout
+    for command in (["onnx", "--model", "n"], ["predict", exported, video]):
+        result = run(*command)
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == 'fix: pip install "dualexport[export]"'
+    decode = (
+        "from pathlib import Path; from dualexport.calibration.clips import ClipSource;"
+        "from dualexport.exporter.manifest import read_manifest;"
+        f"clip = read_manifest(Path({str(exported)!r})).preprocessing;"
+        f"print(len(list(ClipSource(Path({str(video)!r}), clip))))"
+    )
+    result = subprocess.run([binaries / "python", "-c", decode], capture_output=True, text=True, check=True)
+    assert result.stdout == "1\n"
