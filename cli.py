@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from . import __version__, console
-from .contracts import (
-    Artifact,
-    Clip,
-    DualExportError,
-    MissingDependencyError,
-    ModelSize,
-    ParityError,
-    Preprocessing,
-    Progress,
-    TensorSpec,
-    staged_path,
-)
+from . import __version__, console, steps
+from .contracts import DualExportError, ModelSize, staged_path
+from .exporter.tensorrt_support import TensorRTRelease
+from .runtimes.devices import ASSUMPTIONS, DeviceName
 
-if TYPE_CHECKING:
-    from .exporter.dualformer import DualFormer
-    from .exporter.manifest import Manifest
-    from .exporter.onnx_export import OnnxOptions
-    from .runtimes.compare import ComparisonReport
-
-GENERATED_CLIPS = 1
 LOGIT_TOLERANCE = 1e-3
-EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
 
 app = typer.Typer(
     name="dualexport",
@@ -111,7 +93,7 @@ def onnx(
     if model is None and checkpoint is None:
         raise typer.BadParameter("give --model, --checkpoint, or both")
     started = time.monotonic()
-    with _needing_extra("onnx"):
+    with steps.needing_extra("onnx"):
         from .exporter import dualformer, loading, onnx_export
     from .exporter.manifest import Manifest, open_manifest
 
@@ -121,14 +103,14 @@ def onnx(
         config = network.config
         folder = output or Path(f"dualformer-{config.size.value}")
         manifest = open_manifest(Manifest(folder, config.size, config.classes, weights, config.preprocessing))
-        source = _open_clips(clips, config.preprocessing, views, skip_unreadable)
+        source = steps.open_clips(clips, config.preprocessing, views, skip_unreadable)
         options = onnx_export.OnnxOptions(batch, opset)
-        artifact, report = _export_proven(network, manifest, options, (source, tolerance), progress)
+        artifact, report = steps.export_proven(network, manifest, options, (source, tolerance), progress)
     if ignored:
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:
         console.note(f"the weights are random (seed {seed}): pass --checkpoint to export a trained network")
-    _note_clips(source)
+    steps.note_clips(source)
     summary = {
         "path": str(artifact.path),
         "size_bytes": artifact.path.stat().st_size,
@@ -138,7 +120,9 @@ def onnx(
         "seconds": time.monotonic() - started,
     }
     if as_json:
-        console.print_json({**summary, "random_weights": weights.are_random, "parity": report, **_skipped(source)})
+        console.print_json(
+            {**summary, "random_weights": weights.are_random, "parity": report, "skipped": steps.list_skipped(source)}
+        )
     else:
         console.print_export(summary, report)
 
@@ -157,25 +141,31 @@ def verify(
 
     Exits with 1 when an artifact is out of tolerance, naming its worst clip.
     """
-    with _needing_extra("verify"):
+    with steps.needing_extra("verify"):
         from .exporter.loading import restore_network
     from .exporter.manifest import check_artifact, find_manifest
 
     manifest = find_manifest(folder)
-    source = _open_clips(clips, manifest.preprocessing, views, skip_unreadable)
+    source = steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
     with console.show_progress() as progress:
         progress("loading the weights")
         for artifact in manifest.artifacts:
             check_artifact(artifact)
         network = restore_network(manifest, checkpoint)
         files = {artifact.path.name: artifact.path for artifact in manifest.artifacts}
-        reports = _compare(network, files, source, tolerance, progress)
-    _note_clips(source)
+        reports = steps.compare_files(network, files, source, tolerance, progress)
+    steps.note_clips(source)
     if as_json:
-        console.print_json({"passed": all(report.passed for report in reports), "reports": reports, **_skipped(source)})
+        console.print_json(
+            {
+                "passed": all(report.passed for report in reports),
+                "reports": reports,
+                "skipped": steps.list_skipped(source),
+            }
+        )
     else:
         console.print_comparison(reports)
-    _require_parity(reports)
+    steps.require_parity(reports)
 
 
 @app.command(epilog="Example: dualexport predict dualformer-b video.mp4 --labels kinetics400_labels.txt")
@@ -191,7 +181,7 @@ def predict(
     """Name the five most probable classes of a video: ONNX Runtime, probabilities averaged over views."""
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
-    with _needing_extra("predict"):
+    with steps.needing_extra("predict"):
         from .runtimes.onnx_runner import OnnxRunner
     from .exporter.manifest import check_artifact, find_manifest
     from .runtimes.classify import predict_videos, read_labels
@@ -200,97 +190,80 @@ def predict(
     artifact = manifest.artifact_of("onnx")
     check_artifact(artifact)
     names = read_labels(labels, manifest.classes)
-    source = _open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
+    source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
     with console.show_progress() as progress, OnnxRunner(artifact.path) as runner:
         progress("classifying")
         predictions = tuple(predict_videos(runner, source, names))
-    _note_clips(source)
+    steps.note_clips(source)
     if as_json:
-        console.print_json({"artifact": artifact.path.name, "predictions": predictions, **_skipped(source)})
+        console.print_json(
+            {"artifact": artifact.path.name, "predictions": predictions, "skipped": steps.list_skipped(source)}
+        )
     else:
         console.print_predictions(predictions)
 
 
-def _export_proven(
-    network: DualFormer,
-    manifest: Manifest,
-    options: OnnxOptions,
-    proof: tuple[Iterable[Clip], float],
-    progress: Progress,
-) -> tuple[Artifact, ComparisonReport]:
-    """Export under a temporary name and compare on the proof's clips; both files appear, or neither."""
-    from .exporter.manifest import tool_versions, write_manifest
-    from .exporter.onnx_export import export_onnx
+@app.command(
+    epilog="Example: dualexport plan dualformer-b/dualformer-b.fp16.onnx --device agx-orin. "
+    f"What --device assumes: {ASSUMPTIONS}"
+)
+def plan(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL [OTHER]", help="ONNX file; two are put side by side.")],
+    layers: Annotated[bool, typer.Option("--layers", help="List all layers, not the ten heaviest.")] = False,
+    device: Annotated[
+        DeviceName | None,
+        typer.Option(help="Add a latency estimate for this device."),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plans as JSON, every layer.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what TensorRT makes of a model: layers, fused attentions, bytes moved, precision of the work.
 
-    final = manifest.folder / f"dualformer-{manifest.size.value}.fp32.onnx"
-    with staged_path(manifest.path) as staged_manifest, staged_path(final) as staged:
-        artifact = export_onnx(network, staged, options, parent=manifest.weights.sha256, progress=progress)
-        reports = _compare(network, {final.name: staged}, *proof, progress)
-        _require_parity(reports)
-        artifact = replace(artifact, path=final)
-        write_manifest(replace(manifest.with_artifact(artifact), tools=tool_versions()), staged_manifest)
-    return artifact, reports[0]
+    Compiles with the TensorRT that is installed, as strongly typed; needs no GPU.
+    """
+    if len(models) > 2:
+        raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
+    from .runtimes.devices import DEVICES, estimate
+    from .runtimes.planning import plan_onnx
 
-
-def _compare(
-    network: DualFormer, files: dict[str, Path], clips: Iterable[Clip], tolerance: float, progress: Progress
-) -> tuple[ComparisonReport, ...]:
-    """Compare ONNX files, by name, with the network they were made from."""
-    from .runtimes.compare import Tolerance, compare
-    from .runtimes.onnx_runner import OnnxRunner
-    from .runtimes.torch_runner import TorchRunner
-
-    config = network.config
-    inputs = (TensorSpec("clip", "float32", (1, *config.clip_shape)),)
-    outputs = (TensorSpec("logits", "float32", (1, config.classes)),)
-    with ExitStack() as runners:
-        reference = runners.enter_context(TorchRunner(network, inputs, outputs))
-        candidates = {name: runners.enter_context(OnnxRunner(path)) for name, path in files.items()}
-        return compare(reference, candidates, clips, Tolerance(tolerance), progress)
-
-
-def _require_parity(reports: Iterable[ComparisonReport]) -> None:
-    """Raise ParityError for the first report that is out of tolerance."""
-    for report in reports:
-        if not report.passed:
-            raise ParityError(
-                f"{report.artifact} differs from the PyTorch network: largest logit difference "
-                f"{report.largest_difference:.2e} (limit {report.tolerance.logit_difference:g}), cosine "
-                f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), worst on {report.worst_clip}",
-                fix="install the versions in constraints.txt, or allow more with --tolerance",
-            )
+    with console.show_progress() as progress:
+        plans = [plan_onnx(model, progress=progress) for model in models]
+    estimates = [estimate(made, DEVICES[device]) for made in plans] if device else []
+    document = {
+        "plans": [
+            {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
+            for made, estimated in zip_longest(plans, estimates)
+        ]
+    }
+    if save:
+        with staged_path(save) as staged:
+            staged.write_text(console.to_json(document), encoding="utf-8")
+    if as_json:
+        console.print_json(document)
+    else:
+        console.print_plans(plans, estimates, all_layers=layers)
 
 
-def _open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:
-    if path is None:
-        from .calibration.synthetic import moving_patterns
+@app.command(epilog="Example: dualexport lint dualformer-b/dualformer-b.fp16.onnx --tensorrt 10.3")
+def lint(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file.")],
+    tensorrt: Annotated[
+        list[TensorRTRelease] | None,
+        typer.Option(help="Check for this release only; may be repeated. Default: all."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that TensorRT can read a model, without TensorRT: operators, types, shapes, attributes, opset.
 
-        return moving_patterns(GENERATED_CLIPS, preprocessing)
-    from .calibration.clips import ClipSource
+    Exits with 1 when it finds something, naming the node and what to do.
+    """
+    from .exporter.lint import lint_onnx
 
-    return ClipSource(path, preprocessing, views=views, skip_unreadable=skip_unreadable)
-
-
-def _skipped(source: Iterable[Clip]) -> dict[str, object]:
-    return {"skipped": getattr(source, "skipped", ())}
-
-
-def _note_clips(source: Iterable[Clip]) -> None:
-    if isinstance(source, tuple):
-        console.note("no --clips given: compared on a generated moving pattern")
-    for skipped in getattr(source, "skipped", ()):
-        console.note(f"skipped {skipped.reason}")
-
-
-@contextmanager
-def _needing_extra(command: str) -> Iterator[None]:
-    """Say which `pip install` brings a library of the extra `export` that an import inside finds missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in EXPORT_EXTRA:
-            raise
-        raise MissingDependencyError(
-            f"`dualexport {command}` needs {error.name}, which is not installed",
-            fix='pip install "dualexport[export]"',
-        ) from error
+    releases = tuple(tensorrt or TensorRTRelease)
+    findings = lint_onnx(model, releases)
+    if as_json:
+        console.print_json({"model": model.name, "releases": releases, "findings": findings})
+    else:
+        console.print_findings(model.name, releases, findings)
+    if findings:
+        raise typer.Exit(1)

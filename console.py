@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from enum import Enum
@@ -19,10 +19,16 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from .contracts import Progress
+from .runtimes.devices import ASSUMPTIONS
+from .runtimes.plan import LayerKind
 
 if TYPE_CHECKING:
+    from .exporter.lint import Finding
+    from .exporter.tensorrt_support import TensorRTRelease
     from .runtimes.classify import Prediction
     from .runtimes.compare import ComparisonReport
+    from .runtimes.devices import LatencyEstimate
+    from .runtimes.plan import EnginePlan, PlanLayer
 
 UNBROKEN_WIDTH = 1000  # characters, where no terminal sets a width
 QUIET_SECONDS = 5.0  # between two lines of one counted task where there is no terminal
@@ -70,9 +76,41 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
         _print_table(f"{prediction.video} ({prediction.views} views)", ("class", "probability"), rows)
 
 
+def print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:
+    """The figures of one plan or two side by side, then each plan's heaviest layers (or all) and its copies."""
+    for note_ in {made.compiler: f"{made.compiler}, read from the {made.source}" for made in plans}.values():
+        print(note_)
+    _print_figures(plans, estimates)
+    for index, made in enumerate(plans):
+        times = dict(zip(map(id, made.layers), estimates[index].layers_ms, strict=True)) if estimates else {}
+        title = f"{made.model}: {'all layers' if all_layers else 'heaviest layers'}"
+        _print_layers(title, made.layers if all_layers else made.heaviest(), times)
+        if made.movement_layers and not all_layers:
+            _print_layers(f"{made.model}: layers that only move data", made.movement_layers, times)
+        if made.uncounted_nodes:
+            print(f"not counted, their shapes are unknown: {', '.join(made.uncounted_nodes)}")
+    if estimates:
+        print(f"An estimate, not a measurement. {ASSUMPTIONS}")
+
+
+def print_findings(model: str, releases: Sequence[TensorRTRelease], findings: Sequence[Finding]) -> None:
+    """Two lines a finding, or one line that says there is none."""
+    for finding in findings:
+        operator = f" ({finding.operator})" if finding.operator else ""
+        print(f"{finding.node}{operator}: {finding.problem} [{_release_names(finding.releases)}]")
+        print(f"  fix: {finding.fix}")
+    if not findings:
+        print(f"{model}: nothing that {_release_names(releases)} would refuse")
+
+
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; dataclasses, enums and paths are written as what they hold. NaN becomes null."""
-    print(json.dumps(_plain(document), indent=2, allow_nan=False))
+    """One JSON document on stdout."""
+    print(to_json(document), end="")
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """A JSON document; dataclasses, enums and paths are written as what they hold, NaN and infinity as null."""
+    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def note(message: str) -> None:
@@ -83,6 +121,63 @@ def note(message: str) -> None:
 def print_error(message: str, fix: str) -> None:
     """The two lines of every error, on stderr."""
     print(f"error: {' '.join(message.split())}\nfix: {' '.join(fix.split())}", file=sys.stderr)
+
+
+def _print_figures(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate]) -> None:
+    kinds = [kind for kind in LayerKind if any(kind in made.layers_by_kind for made in plans)]
+    shares = {name: None for made in plans for name in made.work_shares}
+    figures: list[tuple[str, Callable[[EnginePlan], float], str]] = [
+        ("layers", lambda made: len(made.layers), "{:,.0f}"),
+        *((f"  {kind.value}", lambda made, kind=kind: made.layers_by_kind.get(kind, 0), "{:,.0f}") for kind in kinds),
+        ("attentions", lambda made: made.attentions, "{:,.0f}"),
+        ("  fused", lambda made: made.fused_attentions, "{:,.0f}"),
+        ("MB moved", lambda made: made.moved_bytes / 1e6, "{:,.1f}"),
+        ("  by layers that only move data", _movement_mb, "{:,.1f}"),
+        ("MB of weights", lambda made: made.weight_bytes / 1e6, "{:,.1f}"),
+        ("GMACs", lambda made: made.graph_macs / 1e9, "{:,.2f}"),
+        *((f"  in {name}", lambda made, name=name: made.work_shares.get(name, 0.0), "{:.2%}") for name in shares),
+    ]
+    rows = []
+    for name, figure, style in figures:
+        values = [figure(made) for made in plans]
+        rows.append((name, *(style.format(value) for value in values), *_ratio(values)))
+    if estimates:
+        totals = [estimated.total_ms for estimated in estimates]
+        title = f"estimated ms, {estimates[0].device.title}"
+        rows.append((title, *(f"{total:.2f}" for total in totals), *_ratio(totals)))
+    columns = ("figure", *(made.model for made in plans), *(("ratio",) if len(plans) == 2 else ()))
+    _print_table("Compiled plan", columns, rows)
+
+
+def _movement_mb(made: EnginePlan) -> float:
+    return sum(layer.moved_bytes for layer in made.movement_layers) / 1e6
+
+
+def _ratio(values: Sequence[float]) -> tuple[str, ...]:
+    if len(values) != 2:
+        return ()
+    return (f"{values[1] / values[0]:.2f}" if values[0] else "",)
+
+
+def _print_layers(title: str, layers: Sequence[PlanLayer], times: Mapping[int, float]) -> None:
+    columns = ("layer", "kind", "MB", "weights MB", "GMACs", "in", *(("estimated ms",) if times else ()))
+    rows = [
+        (
+            layer.label,
+            layer.kind.value,
+            f"{layer.moved_bytes / 1e6:.2f}",
+            f"{layer.weight_bytes / 1e6:.2f}",
+            f"{layer.macs / 1e9:.3f}" if layer.macs else "",
+            layer.precision.value if layer.precision else "",
+            *((f"{times[id(layer)]:.4f}",) if times else ()),
+        )
+        for layer in layers
+    ]
+    _print_table(title, columns, rows)
+
+
+def _release_names(releases: Sequence[TensorRTRelease]) -> str:
+    return f"TensorRT {', '.join(release.value for release in releases)}"
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -39,7 +39,7 @@ def report(path: Path, views: int, rounds: int) -> None:
     indices = sample_frames(index.count, CLIP.frames, CLIP.stride, views)
     wanted = sorted({number for view in indices for number in view})
     seeking = median_seconds(lambda: video.read_frames(path, video.count_frames(path), wanted, CLIP.size), rounds)
-    counting = median_seconds(lambda: video._read_counting(path, wanted, CLIP.size), rounds)
+    counting = median_seconds(lambda: (video.count_frames(path), video._read_counting(path, wanted, CLIP.size)), rounds)
     print(
         f"{path.name:<26} {index.count:6d} frames  views {views}  seeking {seeking:7.3f} s  "
         f"from the start {counting:7.3f} s  ratio {counting / seeking:5.1f}",

@@ -240,3 +240,32 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_prints_saves_and_compares(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    model, saved = exported / "dualformer-n.fp32.onnx", tmp_path / "plan.json"
+    code, out, _ = run(capsys, "plan", model, model, "--device", "agx-orin", "--save", saved, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert json.loads(saved.read_text()) == document
+    first, second = document["plans"]
+    assert first["layer_count"] == second["layer_count"] > 100
+    assert first["estimate"]["device"] == "agx-orin"
+    assert first["estimate"]["estimated_ms"] > 0
+
+
+def test_lint_passes_what_onnx_wrote_and_names_what_it_refuses(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = exported / "dualformer-n.fp32.onnx"
+    assert run(capsys, "lint", model)[0] == 0
+    broken = onnx.load(model)
+    broken.graph.node[3].op_type = "Det"
+    onnx.save(broken, tmp_path / "broken.onnx")
+    code, out, _ = run(capsys, "lint", tmp_path / "broken.onnx", "--json")
+    (finding,) = json.loads(out)["findings"]
+    assert code == 1
+    assert finding["node"] == broken.graph.node[3].name
+    assert finding["fix"]
+    assert_refused(run(capsys, "lint", tmp_path / "gone.onnx"), "gone.onnx")
