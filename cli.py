@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +14,9 @@ from typing import Annotated
 import typer
 
 from . import __version__, console, steps
-from .contracts import DualExportError, ModelSize, staged_path
+from .contracts import DualExportError, Graph, InputType, ModelSize, Precision, staged_path
 from .exporter.tensorrt_support import TensorRTRelease
 from .runtimes.devices import ASSUMPTIONS, DeviceName
-
-LOGIT_TOLERANCE = 1e-3
 
 app = typer.Typer(
     name="dualexport",
@@ -26,6 +26,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+class FloatPrecision(str, Enum):
+    """The precisions that need no calibration."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
 
 Folder = Annotated[
     Path | None,
@@ -41,7 +49,10 @@ Clips = Annotated[
 ]
 Views = Annotated[int, typer.Option(min=1, help="Views of each video, evenly placed in time.")]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without videos that do not decode.")]
-LogitTolerance = Annotated[float, typer.Option(min=0.0, help="Largest logit difference that passes.")]
+LogitTolerance = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Largest logit difference to pass. Default: 1e-3 in fp32, 0.1 in fp16."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
@@ -76,22 +87,33 @@ def onnx(
         Path | None, typer.Option(help="Published .pth, or .safetensors. Without it: seeded random weights.")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: ./dualformer-SIZE")] = None,
+    graph: Annotated[Graph, typer.Option(help="Folded: the same function in fewer layers. Plain: as traced.")] = (
+        Graph.FOLDED
+    ),
+    input_type: Annotated[
+        InputType, typer.Option("--input", help="Normalized clips, or raw RGB frames (batch, frames, 224, 224, 3).")
+    ] = InputType.FLOAT32,
+    precision: Annotated[
+        list[FloatPrecision] | None, typer.Option(help="May be given twice. Default: a file in each.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips an inference; fixed in the file.")] = 1,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
     clips: Clips = None,
     views: Views = 1,
     skip_unreadable: SkipUnreadable = False,
-    tolerance: LogitTolerance = LOGIT_TOLERANCE,
+    tolerance: LogitTolerance = None,
     as_json: Json = False,
 ) -> None:
-    """Write DIR/dualformer-SIZE.fp32.onnx and DIR/manifest.json.
+    """Write DIR/dualformer-SIZE.fp32.onnx, DIR/dualformer-SIZE.fp16.onnx and DIR/manifest.json.
 
-    Before the file gets its name, ONNX Runtime runs it against the PyTorch network on clips: a file that does not
-    compute the same is not kept.
+    Before the files get their names, ONNX Runtime runs them against the PyTorch network on clips: a file that does
+    not compute the same is not kept.
     """
     if model is None and checkpoint is None:
         raise typer.BadParameter("give --model, --checkpoint, or both")
+    if graph is Graph.PLAIN and input_type is InputType.UINT8:
+        raise typer.BadParameter("the plain graph takes float32 clips: leave --graph plain or --input uint8 out")
     started = time.monotonic()
     with steps.needing_extra("onnx"):
         from .exporter import dualformer, loading, onnx_export
@@ -103,28 +125,31 @@ def onnx(
         config = network.config
         folder = output or Path(f"dualformer-{config.size.value}")
         manifest = open_manifest(Manifest(folder, config.size, config.classes, weights, config.preprocessing))
-        source = steps.open_clips(clips, config.preprocessing, views, skip_unreadable)
-        options = onnx_export.OnnxOptions(batch, opset)
-        artifact, report = steps.export_proven(network, manifest, options, (source, tolerance), progress)
+        proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
+        precisions = [Precision(choice.value) for choice in dict.fromkeys(precision or FloatPrecision)]
+        variants = [onnx_export.OnnxOptions(graph, choice, input_type, batch, opset) for choice in precisions]
+        artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
+        if Precision.FP16 in precisions:
+            steps.note_half_precision(network, variants[0], proof.clips, progress)
     if ignored:
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:
         console.note(f"the weights are random (seed {seed}): pass --checkpoint to export a trained network")
-    steps.note_clips(source)
+    steps.note_clips(proof.clips)
     summary = {
-        "path": str(artifact.path),
-        "size_bytes": artifact.path.stat().st_size,
-        **artifact.options,
+        "model": config.size,
+        "random_weights": weights.are_random,
         "parameters": dualformer.count_parameters(network),
         "gmacs_per_view": dualformer.count_macs(config) / 1e9,
         "seconds": time.monotonic() - started,
+        "files": [{**asdict(artifact), "size_bytes": artifact.path.stat().st_size} for artifact in artifacts],
+        "parity": reports,
+        "skipped": steps.list_skipped(proof.clips),
     }
     if as_json:
-        console.print_json(
-            {**summary, "random_weights": weights.are_random, "parity": report, "skipped": steps.list_skipped(source)}
-        )
+        console.print_json(summary)
     else:
-        console.print_export(summary, report)
+        console.print_export(summary)
 
 
 @app.command(epilog="Example: dualexport verify dualformer-b --clips videos/")
@@ -134,7 +159,7 @@ def verify(
     views: Views = 1,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
     skip_unreadable: SkipUnreadable = False,
-    tolerance: LogitTolerance = LOGIT_TOLERANCE,
+    tolerance: LogitTolerance = None,
     as_json: Json = False,
 ) -> None:
     """Run the PyTorch network and every artifact in DIR on clips, and compare their logits.
@@ -152,8 +177,8 @@ def verify(
         for artifact in manifest.artifacts:
             check_artifact(artifact)
         network = restore_network(manifest, checkpoint)
-        files = {artifact.path.name: artifact.path for artifact in manifest.artifacts}
-        reports = steps.compare_files(network, files, source, tolerance, progress)
+        artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
+        reports = steps.compare_artifacts(network, artifacts, steps.Proof(source, tolerance), progress)
     steps.note_clips(source)
     if as_json:
         console.print_json(

@@ -34,21 +34,27 @@ UNBROKEN_WIDTH = 1000  # characters, where no terminal sets a width
 QUIET_SECONDS = 5.0  # between two lines of one counted task where there is no terminal
 
 
-def print_export(summary: Mapping[str, Any], report: ComparisonReport) -> None:
-    """What `onnx` wrote, a line each."""
-    facts = {
-        "file": summary["path"],
-        "size": f"{summary['size_bytes'] / 1e6:.1f} MB",
-        "opset": summary["opset"],
-        "nodes": summary["nodes"],
-        "parameters": f"{summary['parameters'] / 1e6:.1f} M",
-        "multiply-accumulates": f"{summary['gmacs_per_view']:.1f} G a view",
-        "largest difference": f"{report.largest_difference:.1e} in logits; clips: {report.clips}; {report.runner}",
-        "seconds": f"{summary['seconds']:.1f}",
-    }
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+def print_export(summary: Mapping[str, Any]) -> None:
+    """What `onnx` wrote: a row a file, then the network in one line."""
+    rows = [
+        (
+            str(file["path"]),
+            file["graph"].value,
+            f"{file['size_bytes'] / 1e6:.1f}",
+            str(file["options"]["opset"]),
+            str(file["options"]["nodes"]),
+            str(report.clips),
+            f"{report.largest_difference:.1e}",
+            f"{report.cosine:.6f}",
+        )
+        for file, report in zip(summary["files"], summary["parity"], strict=True)
+    ]
+    columns = ("file", "graph", "MB", "opset", "nodes", "clips", "largest diff", "cosine")
+    _print_table("Written, and compared with the PyTorch network (FP32)", columns, rows)
+    print(
+        f"DualFormer-{summary['model'].value}: {summary['parameters'] / 1e6:.1f} M parameters, "
+        f"{summary['gmacs_per_view']:.1f} GMACs a view; {summary['seconds']:.1f} s"
+    )
 
 
 def print_comparison(reports: Sequence[ComparisonReport]) -> None:

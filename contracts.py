@@ -45,6 +45,13 @@ class Graph(str, Enum):
     FOLDED = "folded"
 
 
+class InputType(str, Enum):
+    """What an artifact takes: normalized clips, or raw RGB frames as a decoder delivers them."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+
+
 class DualExportError(Exception):
     """What is wrong (the message: got and expected) and how to `fix` it, each one line."""
 
@@ -219,7 +226,7 @@ def staged_path(final: Path) -> Iterator[Path]:
         _discard(staged, made)
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {final}: {reason}", fix="free space there, or choose another folder with --output"
+            f"cannot write {final}: {reason}", fix="make room or permission there, or choose another place"
         ) from error
     except BaseException:
         _discard(staged, made)

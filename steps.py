@@ -5,9 +5,9 @@ Like cli.py, and for it alone, this composes the parts, which know nothing of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from .contracts import (
     Clip,
     MissingDependencyError,
     ParityError,
+    Precision,
     Preprocessing,
     Progress,
     TensorSpec,
@@ -30,36 +31,50 @@ if TYPE_CHECKING:
     from .exporter.onnx_export import OnnxOptions
     from .runtimes.compare import ComparisonReport
 
-GENERATED_CLIPS = 1
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
+GENERATED_CLIPS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The clips that artifacts are compared on, and the largest logit difference, None for that of each precision."""
+
+    clips: Iterable[Clip]
+    tolerance: float | None = None
 
 
 def export_proven(
     network: DualFormer,
     manifest: Manifest,
-    options: OnnxOptions,
-    proof: tuple[Iterable[Clip], float],
+    variants: Sequence[OnnxOptions],
+    proof: Proof,
     progress: Progress,
-) -> tuple[Artifact, ComparisonReport]:
-    """Export under a temporary name and compare on the proof's clips; both files appear, or neither."""
+) -> tuple[tuple[Artifact, ...], tuple[ComparisonReport, ...]]:
+    """Export every variant under a temporary name and compare it on the proof's clips; all files appear, or none."""
     from .exporter.manifest import tool_versions, write_manifest
     from .exporter.onnx_export import export_onnx
 
-    final = manifest.folder / f"dualformer-{manifest.size.value}.fp32.onnx"
-    with staged_path(manifest.path) as staged_manifest, staged_path(final) as staged:
-        artifact = export_onnx(network, staged, options, parent=manifest.weights.sha256, progress=progress)
-        reports = compare_files(network, {final.name: staged}, *proof, progress)
+    with ExitStack() as staging:
+        staged_manifest = staging.enter_context(staged_path(manifest.path))
+        staged = {}
+        for options in variants:
+            final = manifest.folder / f"dualformer-{manifest.size.value}.{options.precision.value}.onnx"
+            path = staging.enter_context(staged_path(final))
+            staged[final] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=progress)
+        reports = compare_artifacts(network, {path.name: file for path, file in staged.items()}, proof, progress)
         require_parity(reports)
-        artifact = replace(artifact, path=final)
-        write_manifest(replace(manifest.with_artifact(artifact), tools=tool_versions()), staged_manifest)
-    return artifact, reports[0]
+        artifacts = tuple(replace(file, path=path) for path, file in staged.items())
+        for artifact in artifacts:
+            manifest = manifest.with_artifact(artifact)
+        write_manifest(replace(manifest, tools=tool_versions()), staged_manifest)
+    return artifacts, reports
 
 
-def compare_files(
-    network: DualFormer, files: dict[str, Path], clips: Iterable[Clip], tolerance: float, progress: Progress
+def compare_artifacts(
+    network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
-    """Compare ONNX files, by name, with the network they were made from."""
-    from .runtimes.compare import Tolerance, compare
+    """Compare ONNX artifacts, by name, with the network they were made from."""
+    from .runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
     from .runtimes.onnx_runner import OnnxRunner
     from .runtimes.torch_runner import TorchRunner
 
@@ -68,8 +83,28 @@ def compare_files(
     outputs = (TensorSpec("logits", "float32", (1, config.classes)),)
     with ExitStack() as runners:
         reference = runners.enter_context(TorchRunner(network, inputs, outputs))
-        candidates = {name: runners.enter_context(OnnxRunner(path)) for name, path in files.items()}
-        return compare(reference, candidates, clips, Tolerance(tolerance), progress)
+        candidates = {}
+        for name, artifact in artifacts.items():
+            limit = DEFAULT_TOLERANCES[artifact.precision]
+            if proof.tolerance is not None:
+                limit = replace(limit, logit_difference=proof.tolerance)
+            candidates[name] = Candidate(runners.enter_context(OnnxRunner(artifact.path)), limit)
+        return compare(reference, candidates, proof.clips, progress)
+
+
+def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
+    """Name the weights and tensors that half precision cannot hold, with their range on clips."""
+    import torch
+
+    from .exporter.half_precision import find_tensors_beyond_half, find_weights_beyond_half
+    from .exporter.variants import make_variant
+
+    progress("looking for values that half precision cannot hold")
+    variant = make_variant(network, options.graph, Precision.FP32, options.input_type)
+    frames = (torch.from_numpy(clip.network_input(options.input_type.value)[None]) for clip in clips)
+    for found in (*find_weights_beyond_half(variant), *find_tensors_beyond_half(variant, frames)):
+        problem = "overflows" if found.overflows else "vanishes"
+        console.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
 
 
 def require_parity(reports: Iterable[ComparisonReport]) -> None:

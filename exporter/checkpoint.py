@@ -92,7 +92,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         reason = str(error).strip().splitlines()
         raise _unreadable(path, _explain_unpickling(reason)) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise _unreadable(path, f"not a PyTorch checkpoint ({repr(error).splitlines()[0]})") from error
+        raise _unreadable(path, "not a PyTorch checkpoint") from error
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not isinstance(content, Mapping):

@@ -14,9 +14,21 @@ import onnx_ir as ir
 import onnxsim
 import torch
 from onnx import ModelProto
+from torch import Tensor, nn
 
-from ..contracts import Artifact, ExportError, Graph, Precision, Progress, TensorSpec, hash_file, no_progress
+from ..contracts import (
+    Artifact,
+    ExportError,
+    Graph,
+    InputType,
+    Precision,
+    Progress,
+    TensorSpec,
+    hash_file,
+    no_progress,
+)
 from .dualformer import DualFormer
+from .variants import input_shape, make_variant
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
 INPUT, OUTPUT = "clip", "logits"
@@ -27,8 +39,11 @@ REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """How the file is written: clips an inference, and the ONNX operator set."""
+    """What the file computes with, and how it is written: clips an inference, and the ONNX operator set."""
 
+    graph: Graph = Graph.FOLDED
+    precision: Precision = Precision.FP32
+    input_type: InputType = InputType.FLOAT32
     batch: int = 1
     opset: int = OPSETS[-1]
 
@@ -36,34 +51,38 @@ class OnnxOptions:
 def export_onnx(
     network: DualFormer, path: Path, options: OnnxOptions, *, parent: str | None, progress: Progress = no_progress
 ) -> Artifact:
-    """Write `network` to `path`: input `clip` float32 (batch, 3, frames, 224, 224), output `logits` (batch, classes).
+    """Write `network` to `path`: input `clip`, output `logits` float32 (batch, classes).
 
+    The input is float32 (batch, 3, frames, 224, 224), normalized, or uint8 (batch, frames, 224, 224, 3), raw RGB.
     `parent` is the SHA-256 of the weights' file. The caller stages `path`, so that a file which is not proven yet
-    never carries its final name. Raises ExportError when the file does not pass ONNX's checker.
+    never carries its final name. Raises ExportError for what cannot be exported, or does not pass ONNX's checker.
     """
-    progress("tracing the network")
-    traced = trace_network(network, options)
-    progress("simplifying the graph")
+    name = f"{options.precision.value} {options.graph.value} graph"
+    progress(f"tracing the {name}")
+    variant = make_variant(network, options.graph, options.precision, options.input_type)
+    shape = (options.batch, *input_shape(network.config, options.input_type))
+    traced = trace_network(variant, torch.zeros(shape, dtype=getattr(torch, options.input_type.value)), options.opset)
+    progress(f"simplifying the {name}")
     model = simplify_graph(traced)
     nodes = len(model.graph.node)
     path.write_bytes(model.SerializeToString())
-    del traced, model  # a copy of the weights each; the check needs the room for its own
-    progress("checking the file")
+    del traced, model, variant  # a copy of the weights each; the check needs the room for its own
+    progress(f"checking the {name}")
     check_model(path)
     return Artifact(
         format="onnx",
-        precision=Precision.FP32,
-        graph=Graph.PLAIN,
+        precision=options.precision,
+        graph=options.graph,
         path=path,
         sha256=hash_file(path),
-        inputs=(TensorSpec(INPUT, "float32", (options.batch, *network.config.clip_shape)),),
+        inputs=(TensorSpec(INPUT, options.input_type.value, shape),),
         outputs=(TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes)),),
         parent=parent,
         options={"opset": options.opset, "nodes": nodes},
     )
 
 
-def trace_network(network: DualFormer, options: OnnxOptions) -> ir.Model:
+def trace_network(network: nn.Module, example: Tensor, opset: int) -> ir.Model:
     """The network as PyTorch's exporter writes it, with every node and tensor named after its module."""
     logger = logging.getLogger(REGISTRATION_LOGGER)
     level = logger.level
@@ -73,10 +92,10 @@ def trace_network(network: DualFormer, options: OnnxOptions) -> ir.Model:
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its pytree module
             program = torch.onnx.export(
                 network,
-                (torch.zeros(options.batch, *network.config.clip_shape),),
+                (example,),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                opset_version=options.opset,
+                opset_version=opset,
                 dynamo=True,
                 verbose=False,
             )

@@ -10,7 +10,7 @@ from operator import length_hint
 
 import numpy as np
 
-from ..contracts import Array, Clip, ClipError, Progress, Runner, no_progress
+from ..contracts import Array, Clip, ClipError, Precision, Progress, Runner, no_progress
 from .classify import infer_logits
 
 
@@ -18,8 +18,19 @@ from .classify import infer_logits
 class Tolerance:
     """The largest logit difference and the smallest cosine that still count as the same function."""
 
-    logit_difference: float = 1e-3
-    cosine: float = 0.9999
+    logit_difference: float
+    cosine: float
+
+
+DEFAULT_TOLERANCES = {Precision.FP32: Tolerance(1e-3, 0.9999), Precision.FP16: Tolerance(0.1, 0.9999)}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is compared with the reference, and how close it has to come."""
+
+    runner: Runner
+    tolerance: Tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +62,28 @@ class ComparisonReport:
 
 def compare(
     reference: Runner,
-    candidates: Mapping[str, Runner],
+    candidates: Mapping[str, Candidate],
     clips: Iterable[Clip],
-    tolerance: Tolerance,
     progress: Progress = no_progress,
 ) -> tuple[ComparisonReport, ...]:
-    """Run every clip through `reference` and each of `candidates` (artifact name -> runner).
+    """Run every clip through `reference` and each of `candidates`, by artifact name.
 
     Raises ClipError when there is no clip to compare: nothing compared is no agreement.
     """
     tallies = {name: _Tally() for name in candidates}
-    size = max(runner.inputs[0].shape[0] for runner in (reference, *candidates.values()))
+    runners = (reference, *(candidate.runner for candidate in candidates.values()))
+    size = max(runner.inputs[0].shape[0] for runner in runners)
     iterator, done, total = iter(clips), 0, length_hint(clips) or None
     progress("comparing clips", done, total)
     while part := list(islice(iterator, size)):
         expected = infer_logits(reference, part)
-        for name, runner in candidates.items():
-            tallies[name].add(part, expected, infer_logits(runner, part))
+        for name, candidate in candidates.items():
+            tallies[name].add(part, expected, infer_logits(candidate.runner, part))
         done += len(part)
         progress("comparing clips", done, total)
     if done == 0:
         raise ClipError("no clip to compare", fix="give a source with at least one readable video")
-    return tuple(tallies[name].report(name, runner.name, tolerance) for name, runner in candidates.items())
+    return tuple(tallies[name].report(name, candidate) for name, candidate in candidates.items())
 
 
 class _Tally:
@@ -98,15 +109,15 @@ class _Tally:
             self.agreed += int(found.argmax() == wanted.argmax())
             self.clips += 1
 
-    def report(self, name: str, runner: str, tolerance: Tolerance) -> ComparisonReport:
+    def report(self, name: str, candidate: Candidate) -> ComparisonReport:
         return ComparisonReport(
             artifact=name,
-            runner=runner,
+            runner=candidate.runner.name,
             clips=self.clips,
             top1_agreement=self.agreed / self.clips,
             largest_difference=self.largest,
             mean_difference=self.difference_sum / self.clips,
             cosine=self.cosine,
             worst_clip=self.worst,
-            tolerance=tolerance,
+            tolerance=candidate.tolerance,
         )

@@ -51,15 +51,17 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 
 def test_onnx_leaves_a_graph_and_its_manifest(exported: Path) -> None:
-    assert sorted(path.name for path in exported.iterdir()) == ["dualformer-n.fp32.onnx", "manifest.json"]
+    names = ["dualformer-n.fp16.onnx", "dualformer-n.fp32.onnx", "manifest.json"]
+    assert sorted(path.name for path in exported.iterdir()) == names
     manifest = json.loads((exported / "manifest.json").read_text())
     assert manifest["model"] == {"size": "n", "classes": 400}
     assert manifest["weights"] == {"random": True, "seed": 0}
     assert manifest["preprocessing"]["frames"] == 16
-    (artifact,) = manifest["artifacts"]
-    assert (artifact["format"], artifact["precision"], artifact["graph"]) == ("onnx", "fp32", "plain")
-    assert artifact["sha256"] == hash_file(exported / artifact["path"])
-    assert artifact["inputs"] == [{"name": "clip", "dtype": "float32", "shape": [1, 3, 16, 224, 224]}]
+    assert [artifact["precision"] for artifact in manifest["artifacts"]] == ["fp32", "fp16"]
+    for artifact in manifest["artifacts"]:
+        assert (artifact["format"], artifact["graph"]) == ("onnx", "folded")
+        assert artifact["sha256"] == hash_file(exported / artifact["path"])
+        assert artifact["inputs"] == [{"name": "clip", "dtype": "float32", "shape": [1, 3, 16, 224, 224]}]
 
 
 def test_a_checkpoint_is_exported_verified_and_classified(
@@ -70,14 +72,14 @@ def test_a_checkpoint_is_exported_verified_and_classified(
     state["module.backbone.token_linear.weight"] = torch.zeros(1)
     torch.save({"state_dict": state, "optimizer": {}}, checkpoint)
 
-    code, out, err = run(
-        capsys, "onnx", "--checkpoint", checkpoint, "--output", folder, "--clips", video, "--views", 2, "--json"
-    )
+    export = ("onnx", "--checkpoint", checkpoint, "--output", folder, "--input", "uint8", "--precision", "fp32")
+    code, out, err = run(capsys, *export, "--clips", video, "--views", 2, "--json")
     summary = json.loads(out)
     assert code == 0
     assert summary["random_weights"] is False
-    assert summary["parity"]["clips"] == 2
-    assert summary["parity"]["largest_difference"] < 1e-4
+    (parity,) = summary["parity"]
+    assert parity["clips"] == 2
+    assert parity["largest_difference"] < 1e-4
     assert summary["gmacs_per_view"] == pytest.approx(5.1, rel=0.02)
     assert "left out, inference does not need it: optimizer, module.backbone.token_linear.weight" in err
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -120,7 +122,7 @@ def test_verify_fails_on_a_graph_with_one_weight_negated(
 ) -> None:
     path = copy / "dualformer-n.fp32.onnx"
     model = onnx.load(path)
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("blocks.2.0.norm1.weight"))
+    weight = next(tensor for tensor in model.graph.initializer if "blocks.2.0.mlp.fc1.weight" in tensor.name)
     weight.raw_data = (-onnx.numpy_helper.to_array(weight)).tobytes()
     onnx.save(model, path)
     assert_refused(run(capsys, "verify", copy), "dualformer-n.fp32.onnx has changed since it was written")
@@ -136,14 +138,15 @@ def test_verify_fails_on_a_graph_with_one_weight_negated(
 
 def test_unproven_files_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "out"
-    result = run(capsys, "onnx", "--model", "n", "--output", folder, "--tolerance", 0)
+    result = run(capsys, "onnx", "--model", "n", "--output", folder, "--precision", "fp32", "--tolerance", 0)
     assert_refused(result, "differs from the PyTorch network")
     assert not folder.parent.exists()
 
 
 def test_a_failed_export_leaves_the_earlier_one_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in copy.iterdir()}
-    assert run(capsys, "onnx", "--model", "n", "--seed", 1, "--output", copy, "--tolerance", 0)[0] == 1
+    other = ("onnx", "--model", "n", "--seed", 1, "--precision", "fp32", "--output", copy)
+    assert run(capsys, *other, "--tolerance", 0)[0] == 1
     assert {path: path.read_bytes() for path in copy.iterdir()} == before
 
 
@@ -244,15 +247,20 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_plan_prints_saves_and_compares(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
-    model, saved = exported / "dualformer-n.fp32.onnx", tmp_path / "plan.json"
-    code, out, _ = run(capsys, "plan", model, model, "--device", "agx-orin", "--save", saved, "--json")
+    models, saved = (
+        [exported / f"dualformer-n.{precision}.onnx" for precision in ("fp32", "fp16")],
+        tmp_path / "plan.json",
+    )
+    code, out, _ = run(capsys, "plan", *models, "--device", "agx-orin", "--save", saved, "--json")
     document = json.loads(out)
     assert code == 0
     assert json.loads(saved.read_text()) == document
     first, second = document["plans"]
-    assert first["layer_count"] == second["layer_count"] > 100
+    assert first["work_shares"]["fp32"] > 0.999
+    assert second["work_shares"]["fp16"] > 0.999
+    assert (first["fused_attentions"], second["fused_attentions"]) == (0, 8)
     assert first["estimate"]["device"] == "agx-orin"
-    assert first["estimate"]["estimated_ms"] > 0
+    assert first["estimate"]["estimated_ms"] > second["estimate"]["estimated_ms"] > 0
 
 
 def test_lint_passes_what_onnx_wrote_and_names_what_it_refuses(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from dualexport.calibration.synthetic import moving_patterns
+from dualexport.contracts import ExportError, Graph, InputType, Precision
 from dualexport.exporter.dualformer import DualFormer
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
-from golden import recipe
 
 
 @pytest.fixture(scope="module")
 def model(exported: Path) -> onnx.ModelProto:
+    """The folded FP32 graph."""
     return onnx.load(exported / "dualformer-n.fp32.onnx")
 
 
@@ -48,7 +51,7 @@ def test_weights_are_inside_the_file_once(exported: Path, model: onnx.ModelProto
 def test_nodes_are_named_after_the_networks_modules(model: onnx.ModelProto) -> None:
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
-    for name in ("blocks.1.0.attn.qkv/MatMul", "blocks.3.1.mlp.fc2/MatMul", "pos_block.2.proj.0/Conv"):
+    for name in ("blocks.1.0.attn.qkv/MatMul", "blocks.3.1.mlp.fc2/Gemm", "pos_block.2/Conv"):
         assert name in names
     assert all("/" in name for name in names)
 
@@ -59,13 +62,33 @@ def test_the_file_tells_nothing_of_the_exporting_machine(exported: Path) -> None
     assert b"dualformer.py" not in content
 
 
-@pytest.mark.parametrize("options", [OnnxOptions(batch=2, opset=18)])
-def test_batches_and_older_opsets_compute_the_same(tmp_path: Path, nano: DualFormer, options: OnnxOptions) -> None:
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        (OnnxOptions(Graph.PLAIN, Precision.FP32, batch=2, opset=18), 1e-4),
+        (OnnxOptions(Graph.FOLDED, Precision.FP32, batch=2, opset=18), 1e-4),
+        (OnnxOptions(Graph.FOLDED, Precision.FP16, InputType.UINT8, batch=2), 2e-2),
+        (OnnxOptions(Graph.PLAIN, Precision.FP16), 2e-2),
+    ],
+    ids=lambda value: "-".join(map(str, astuple(value))) if isinstance(value, OnnxOptions) else None,
+)
+def test_every_form_computes_the_network(
+    tmp_path: Path, nano: DualFormer, options: OnnxOptions, tolerance: float
+) -> None:
     artifact = export_onnx(nano, tmp_path / "nano.onnx", options, parent=None)
     assert onnx.load(artifact.path).opset_import[0].version == options.opset
-    clips = recipe.clip(3, (options.batch, *nano.config.clip_shape))
+    clips = moving_patterns(options.batch, nano.config.preprocessing)
+    inputs, expected = (
+        np.stack([clip.network_input(dtype) for clip in clips]) for dtype in (options.input_type.value, "float32")
+    )
     with torch.inference_mode(), OnnxRunner(artifact.path) as runner:
-        expected = nano(torch.from_numpy(clips)).numpy()
+        logits = nano(torch.from_numpy(expected)).numpy()
         assert runner.inputs == artifact.inputs
         assert runner.outputs == artifact.outputs
-        np.testing.assert_allclose(runner.infer({"clip": clips})["logits"], expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(runner.infer({"clip": inputs})["logits"], logits, rtol=0, atol=tolerance)
+
+
+def test_the_plain_graph_takes_no_raw_frames(tmp_path: Path, nano: DualFormer) -> None:
+    options = OnnxOptions(Graph.PLAIN, Precision.FP32, InputType.UINT8)
+    with pytest.raises(ExportError, match="plain graph takes float32 clips, not uint8"):
+        export_onnx(nano, tmp_path / "nano.onnx", options, parent=None)

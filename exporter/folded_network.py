@@ -1,0 +1,113 @@
+"""DualFormer with its folds applied: the same function in fewer, better-fused layers.
+
+Made by `folding.fold` from the reference network. Modules have the reference's names (`blocks.2.5.attn.q`), without
+`backbone.`; what a fold removed is absent, and what it merged has the name of the whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .dualformer import IMAGE_SIZE, PATCH_KERNELS, ClassificationHead, DualFormerConfig, Grid
+from .folded_layers import DepthwiseConv, FoldedBlock, rows_to_volume, standardize, volume_to_rows
+from .folds import LAYER_NORM_EPSILON, PIXEL_OFFSET
+from .token_order import TokenOrder
+
+
+class PixelEmbed(nn.Module):
+    """The first patch embedding as one matrix product over rows of pixels, then LayerNorm.
+
+    Takes float32 (batch, 3, frames, height, width), normalized, or uint8 (batch, frames, height, width, 3), raw RGB;
+    returns rows in the order asked for, (tokens * batch, width).
+    """
+
+    def __init__(self, width: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.proj = nn.Linear(3 * math.prod(PATCH_KERNELS[0]), width)  # its inputs have the frames' order
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+
+    def forward(self, frames: Tensor, order: TokenOrder) -> Tensor:
+        (depth, height, width), (d, h, w) = self.grid, PATCH_KERNELS[0]
+        x = frames.to(self.proj.weight.dtype)
+        if frames.dtype == torch.uint8:
+            x = (x / PIXEL_OFFSET - 1.0).reshape(-1, depth, d, height, h, width, w * 3)
+            x = x.permute(1, 3, 5, 0, 2, 4, 6)  # (depth, height, width, batch, d, h, w * 3)
+        else:
+            x = x.reshape(-1, 3, depth, d, height, h, width, w)
+            x = x.permute(2, 4, 6, 0, 1, 3, 5, 7)  # (depth, height, width, batch, 3, d, h, w)
+        out: Tensor = self.norm(self.proj(order.from_grid(x.reshape(-1, 3 * d * h * w))))
+        return out
+
+
+class TokenEmbed(nn.Module):
+    """A later patch embedding: rows in grid order -> the next stage's rows, in the order asked for."""
+
+    def __init__(self, reference: nn.Conv3d, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.proj = copy.deepcopy(reference)
+        self.norm = nn.LayerNorm(reference.out_channels, eps=LAYER_NORM_EPSILON)
+
+    def forward(self, rows: Tensor, order: TokenOrder) -> Tensor:
+        x = volume_to_rows(self.proj(rows_to_volume(rows, self.grid)))
+        out: Tensor = self.norm(order.from_grid(x))
+        return out
+
+
+class FoldedDualFormer(nn.Module):
+    """Frames -> logits float32 (batch, classes), in the precision of the parameters.
+
+    Frames are `input_dtype` (batch, *clip_shape): float32 (batch, 3, frames, 224, 224), normalized RGB, or uint8
+    (batch, frames, 224, 224, 3), raw RGB.
+    """
+
+    def __init__(
+        self,
+        config: DualFormerConfig,
+        input_dtype: torch.dtype,
+        patch_embeds: list[PixelEmbed | TokenEmbed],
+        blocks: list[list[FoldedBlock]],
+        pos_block: list[DepthwiseConv],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.input_dtype = input_dtype
+        self.patch_embeds = nn.ModuleList(patch_embeds)
+        self.blocks = nn.ModuleList(nn.ModuleList(stage) for stage in blocks)
+        self.pos_block = nn.ModuleList(pos_block)
+        self.cls_head = ClassificationHead(config.widths[-1], config.classes)
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        """Shape of one clip as the network takes it."""
+        if self.input_dtype == torch.uint8:
+            return (self.config.frames, IMAGE_SIZE, IMAGE_SIZE, 3)
+        return self.config.clip_shape
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = frames
+        for embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+            x = _run_stage(x, embed, cast("list[FoldedBlock]", list(cast(nn.ModuleList, blocks))), position)
+        tokens = standardize(x).reshape(-1, frames.shape[0], x.shape[-1])  # (tokens, batch, channels)
+        pooled = tokens.float().mean(dim=0)
+        logits: Tensor = self.cls_head(pooled.to(x.dtype))
+        return logits.float()
+
+
+def _run_stage(x: Tensor, embed: nn.Module, blocks: list[FoldedBlock], position: nn.Module) -> Tensor:
+    """One stage: what `embed` takes -> rows in grid order."""
+    order = blocks[0].order
+    x = blocks[0](embed(x, order))
+    x = volume_to_rows(position(rows_to_volume(order.to_grid(x), order.grid)))
+    order = TokenOrder.of_grid(order.grid)
+    for block in blocks[1:]:
+        x = block.order.from_grid(order.to_grid(x)) if block.order != order else x
+        order = block.order
+        x = block(x)
+    return order.to_grid(x)

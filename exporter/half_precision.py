@@ -1,0 +1,106 @@
+"""FP16 baked into the folded network, and what of it half precision cannot hold.
+
+Weights and tensors become half; the statistics of LayerNorm and softmax, and the mean over tokens, stay float32 inside
+their layers; logits leave as float32. A strongly typed compiler then has nothing left to decide.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..contracts import ExportError
+from .folded_layers import FoldedMlp, ScoreSoftmax
+from .folded_network import FoldedDualFormer
+
+LARGEST_HALF = 65504.0
+SMALLEST_NORMAL_HALF = 2.0**-14  # below it, half loses a bit of precision with each halving
+READS_UNNAMED = (FoldedMlp, ScoreSoftmax)  # their inputs, residuals and scores, are no module's output
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRange:
+    """The values a tensor takes: `name` is its parameter, or the module whose output (or `.input`) it is."""
+
+    name: str
+    low: float
+    high: float
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def overflows(self) -> bool:
+        """Whether some value is infinite in half; a range with NaN in it is infinite."""
+        return self.magnitude > LARGEST_HALF
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether no value is a normal number in half, though not all are zero."""
+        return 0.0 < self.magnitude < SMALLEST_NORMAL_HALF
+
+
+def to_half(network: FoldedDualFormer) -> FoldedDualFormer:
+    """A copy of `network` that computes in FP16; it takes and returns the same types."""
+    return copy.deepcopy(network).half()
+
+
+def find_weights_beyond_half(network: nn.Module) -> tuple[TensorRange, ...]:
+    """The parameters that overflow or vanish in half."""
+    ranges = (TensorRange(name, *_extremes(value)) for name, value in network.named_parameters())
+    return tuple(range_ for range_ in ranges if range_.overflows or range_.vanishes)
+
+
+def find_tensors_beyond_half(network: nn.Module, clips: Iterable[Tensor]) -> tuple[TensorRange, ...]:
+    """The tensors that overflow or vanish in half when the float32 `network` runs on `clips`, with their ranges.
+
+    A clip is one input of the network, with its batch. Raises ExportError when there is none.
+    """
+    ranges: dict[str, TensorRange] = {}
+    count = 0
+    with _observing(network, ranges), torch.no_grad():
+        for clip in clips:
+            network(clip)
+            count += 1
+    if count == 0:
+        raise ExportError("no clip was given to measure ranges on", fix="give at least one clip")
+    return tuple(range_ for range_ in ranges.values() if range_.overflows or range_.vanishes)
+
+
+@contextmanager
+def _observing(network: nn.Module, ranges: dict[str, TensorRange]) -> Iterator[None]:
+    """While the block runs, widen `ranges` by what flows through the modules of `network`."""
+
+    def widen(name: str, values: object) -> None:
+        for index, value in enumerate(values if isinstance(values, tuple) else (values,)):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                key = f"{name}[{index}]" if isinstance(values, tuple) and len(values) > 1 else name
+                low, high = _extremes(value)
+                seen = ranges.get(key, TensorRange(key, low, high))
+                ranges[key] = TensorRange(key, min(seen.low, low), max(seen.high, high))
+
+    def hooks(name: str, module: nn.Module) -> Iterator[RemovableHandle]:
+        yield module.register_forward_hook(lambda _module, _inputs, output: widen(name, output))
+        if isinstance(module, READS_UNNAMED):
+            yield module.register_forward_pre_hook(lambda _module, inputs: widen(f"{name}.input", inputs))
+
+    handles = [handle for name, module in network.named_modules() if name for handle in hooks(name, module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _extremes(value: Tensor) -> tuple[float, float]:
+    low, high = (float(extreme) for extreme in torch.aminmax(value))
+    return (-math.inf, math.inf) if math.isnan(low) else (low, high)

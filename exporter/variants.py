@@ -1,0 +1,46 @@
+"""The forms of a network that can be exported: plain or folded, in FP32 or FP16, from clips or raw frames."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import ExportError, Graph, InputType, Precision
+from .dualformer import DualFormer, DualFormerConfig
+from .folding import fold
+from .half_precision import to_half
+
+
+class PlainHalf(nn.Module):
+    """The plain network in FP16, float32 outside: what converting it without folding gives."""
+
+    def __init__(self, network: DualFormer) -> None:
+        super().__init__()
+        half = copy.deepcopy(network).half()
+        self.backbone, self.cls_head = half.backbone, half.cls_head
+
+    def forward(self, clip: Tensor) -> Tensor:
+        logits: Tensor = self.cls_head(self.backbone(clip.half()))
+        return logits.float()
+
+
+def make_variant(network: DualFormer, graph: Graph, precision: Precision, input_type: InputType) -> nn.Module:
+    """The module to trace; `network` itself is never changed. Raises ExportError for what there is no form of."""
+    if precision not in (Precision.FP32, Precision.FP16):
+        raise ExportError(f"there is no {precision.value} form of the network", fix="choose fp32 or fp16")
+    if graph is Graph.PLAIN:
+        if input_type is not InputType.FLOAT32:
+            raise ExportError(
+                f"the plain graph takes float32 clips, not {input_type.value}", fix="leave --graph plain or --input out"
+            )
+        return network if precision is Precision.FP32 else PlainHalf(network).eval()
+    folded = fold(network, input_dtype=getattr(torch, input_type.value), preprocessing=network.config.preprocessing)
+    return folded if precision is Precision.FP32 else to_half(folded)
+
+
+def input_shape(config: DualFormerConfig, input_type: InputType) -> tuple[int, ...]:
+    """Shape of one clip as the network takes it: (3, frames, 224, 224), or (frames, 224, 224, 3) for raw frames."""
+    colours, frames, height, width = config.clip_shape
+    return (frames, height, width, colours) if input_type is InputType.UINT8 else config.clip_shape
