@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from dualexport.calibration.synthetic import render_pattern, write_video
 from dualexport.cli import main
 from dualexport.contracts import ModelSize, Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer import DualFormer
+from dualexport.exporter.dualformer import CONFIGS, DualFormer
+from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "clips"
@@ -19,6 +24,25 @@ NANO_CLIP = Preprocessing(frames=16)
 @pytest.fixture(scope="session")
 def nano() -> DualFormer:
     return build_random_network(ModelSize.N, seed=0)
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[[int], DualFormer]:
+    """Makes networks of size n for clips of so many frames, no parameter or statistic at its trivial value."""
+
+    def make(frames: int) -> DualFormer:
+        torch.manual_seed(5)
+        network = DualFormer(replace(CONFIGS[ModelSize.N], frames=frames)).eval()
+        for name, value in network.state_dict().items():
+            if name.endswith("running_var"):
+                nn.init.uniform_(value, 0.5, 2.0)
+            elif value.dim() == 1:
+                nn.init.normal_(value, 1.0 if name.endswith("weight") else 0.0, 0.2)
+            elif value.dim() > 1:
+                nn.init.normal_(value, 0.0, math.prod(value.shape[1:]) ** -0.5)
+        return network
+
+    return make
 
 
 @pytest.fixture(scope="session")
