@@ -212,7 +212,7 @@ def predict(
     from .runtimes.classify import predict_videos, read_labels
 
     manifest = find_manifest(paths[0] if len(paths) == 2 else None)
-    artifact = manifest.artifact_of("onnx")
+    artifact = manifest.artifact_of("onnx", Precision.FP32)
     check_artifact(artifact)
     names = read_labels(labels, manifest.classes)
     source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)

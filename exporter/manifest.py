@@ -50,12 +50,12 @@ class Manifest:
     def path(self) -> Path:
         return self.folder / FILE_NAME
 
-    def artifact_of(self, file_format: str) -> Artifact:
-        """The first artifact of that format; raises ManifestError when there is none."""
-        for artifact in self.artifacts:
-            if artifact.format == file_format:
-                return artifact
-        raise ManifestError(f"{self.path} lists no {file_format} artifact", fix="run `dualexport onnx` first")
+    def artifact_of(self, file_format: str, preferred: Precision) -> Artifact:
+        """The artifact of that format in `preferred`, else in another precision; raises ManifestError without any."""
+        found = [artifact for artifact in self.artifacts if artifact.format == file_format]
+        if not found:
+            raise ManifestError(f"{self.path} lists no {file_format} artifact", fix="run `dualexport onnx` first")
+        return next((artifact for artifact in found if artifact.precision is preferred), found[0])
 
     def with_artifact(self, artifact: Artifact) -> Manifest:
         """The manifest with `artifact` in the place of an older one of the same file name, or at the end."""

@@ -11,6 +11,7 @@ import torch
 from conftest import GOLDEN
 from dualexport.contracts import ModelSize
 from dualexport.exporter.dualformer import CONFIGS, DualFormer, count_macs, count_parameters
+from dualexport.exporter.folding import fold
 from golden import recipe
 
 PUBLISHED = {ModelSize.T: (21.8e6, 240e9), ModelSize.S: (48.9e6, 636e9), ModelSize.B: (86.8e6, 1072e9)}
@@ -27,7 +28,7 @@ def golden_network(size: ModelSize) -> tuple[DualFormer, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
-def test_agrees_with_the_authors_code(size: ModelSize) -> None:
+def test_plain_and_folded_agree_with_the_authors_code(size: ModelSize) -> None:
     network, expected = golden_network(size)
     outputs: dict[str, np.ndarray] = {}
     for stage, blocks in enumerate(network.backbone.blocks):
@@ -41,10 +42,13 @@ def test_agrees_with_the_authors_code(size: ModelSize) -> None:
             if f"block{stage}_{index}_mean" in expected:
                 block.register_forward_hook(keep)
 
+    clip = torch.from_numpy(recipe.clip(int(expected["clip_seed"])))
     with torch.inference_mode():
-        logits = network(torch.from_numpy(recipe.clip(int(expected["clip_seed"])))).numpy()
+        logits = network(clip).numpy()
+        folded_logits = fold(network)(clip).numpy()
 
     np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=2e-4)
+    np.testing.assert_allclose(folded_logits, logits, rtol=0, atol=1e-4)
     for key, output in outputs.items():
         np.testing.assert_allclose(output.mean((0, 2, 3, 4)), expected[f"{key}_mean"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(output.std((0, 2, 3, 4), ddof=1), expected[f"{key}_std"], rtol=0, atol=1e-4)

@@ -112,6 +112,15 @@ def test_an_export_of_other_weights_starts_afresh(manifest: Manifest) -> None:
     assert open_manifest(other).artifacts == ()
 
 
+def test_the_preferred_precision_is_found_whatever_the_order(manifest: Manifest) -> None:
+    half = replace(manifest.artifacts[0], precision=Precision.FP16, path=manifest.folder / "half.onnx")
+    both = replace(manifest, artifacts=(half, *manifest.artifacts))
+    assert both.artifact_of("onnx", Precision.FP32) == manifest.artifacts[0]
+    assert replace(manifest, artifacts=(half,)).artifact_of("onnx", Precision.FP32) == half
+    with pytest.raises(ManifestError, match="lists no onnx artifact"):
+        replace(manifest, artifacts=()).artifact_of("onnx", Precision.FP32)
+
+
 def test_the_only_export_of_a_folder_is_found(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(manifest.folder)
     assert find_manifest(None).folder == Path()
