@@ -39,6 +39,7 @@ def print_export(summary: Mapping[str, Any], report: ComparisonReport) -> None:
     facts = {
         "file": summary["path"],
         "size": f"{summary['size_bytes'] / 1e6:.1f} MB",
+        **({"token selection": "; ".join(summary["selections"])} if "selections" in summary else {}),
         "opset": summary["opset"],
         "nodes": summary["nodes"],
         "parameters": f"{summary['parameters'] / 1e6:.1f} M",

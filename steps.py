@@ -25,8 +25,9 @@ from .contracts import (
 
 if TYPE_CHECKING:
     from .calibration.clips import SkippedVideo
+    from .exporter.architecture import DualFormerConfig
     from .exporter.dualformer import DualFormer
-    from .exporter.manifest import Manifest
+    from .exporter.manifest import Manifest, Weights
     from .exporter.onnx_export import OnnxOptions
     from .runtimes.compare import ComparisonReport
 
@@ -45,7 +46,7 @@ def export_proven(
     from .exporter.manifest import tool_versions, write_manifest
     from .exporter.onnx_export import export_onnx
 
-    final = manifest.folder / f"dualformer-{manifest.size.value}.fp32.onnx"
+    final = manifest.folder / f"{manifest.name}.fp32.onnx"
     with staged_path(manifest.path) as staged_manifest, staged_path(final) as staged:
         artifact = export_onnx(network, staged, options, parent=manifest.weights.sha256, progress=progress)
         reports = compare_files(network, {final.name: staged}, *proof, progress)
@@ -105,6 +106,25 @@ def note_clips(source: Iterable[Clip]) -> None:
         console.note("no --clips given: compared on a generated moving pattern")
     for skipped in list_skipped(source):
         console.note(f"skipped {skipped.reason}")
+
+
+def note_selections(config: DualFormerConfig, weights: Weights) -> dict[str, tuple[str, ...] | bool]:
+    """What the export's summary says about token selection, if there is any; what a user might overlook is noted."""
+    from .exporter.token_grids import describe_selections, describe_uncovered
+
+    if not config.selections:
+        return {}
+    uncovered = describe_uncovered(config.frames, config.selections)
+    untrained = weights.are_random or weights.selector_seed is not None
+    if weights.selector_seed is not None:
+        console.note(f"the selectors are random (seed {weights.selector_seed}): what they keep means nothing")
+    for line in uncovered:
+        console.note(line)
+    return {
+        "selections": describe_selections(config.frames, config.selections),
+        "left_out_of_keys": uncovered,
+        "untrained_selector": untrained,
+    }
 
 
 @contextmanager

@@ -16,10 +16,10 @@ import torch
 from onnx import ModelProto
 
 from ..contracts import Artifact, ExportError, Graph, Precision, Progress, TensorSpec, hash_file, no_progress
-from .dualformer import DualFormer
+from .dualformer import DualFormer, SelectionOutputs
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
-INPUT, OUTPUT = "clip", "logits"
+INPUT, OUTPUT, KEPT_FRAMES = "clip", "logits", "kept_frames"
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 # The exporter logs every torchvision operator that it cannot register, whether or not the network has one.
 REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
@@ -27,10 +27,11 @@ REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """How the file is written: clips an inference, and the ONNX operator set."""
+    """How the file is written: clips an inference, the ONNX operator set, whether selected frames are an output."""
 
     batch: int = 1
     opset: int = OPSETS[-1]
+    with_selection: bool = False
 
 
 def export_onnx(
@@ -39,8 +40,11 @@ def export_onnx(
     """Write `network` to `path`: input `clip` float32 (batch, 3, frames, 224, 224), output `logits` (batch, classes).
 
     `parent` is the SHA-256 of the weights' file. The caller stages `path`, so that a file which is not proven yet
-    never carries its final name. Raises ExportError when the file does not pass ONNX's checker.
+    never carries its final name. With selection the second output is `kept_frames`, int32 (batch, kept): the token
+    frames that were selected, ascending. Raises ExportError when the network selects none then, and when the file does
+    not pass ONNX's checker.
     """
+    outputs = _list_outputs(network, options)
     progress("tracing the network")
     traced = trace_network(network, options)
     progress("simplifying the graph")
@@ -57,7 +61,7 @@ def export_onnx(
         path=path,
         sha256=hash_file(path),
         inputs=(TensorSpec(INPUT, "float32", (options.batch, *network.config.clip_shape)),),
-        outputs=(TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes)),),
+        outputs=outputs,
         parent=parent,
         options={"opset": options.opset, "nodes": nodes},
     )
@@ -72,10 +76,10 @@ def trace_network(network: DualFormer, options: OnnxOptions) -> ir.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its pytree module
             program = torch.onnx.export(
-                network,
+                SelectionOutputs(network).eval() if options.with_selection else network,
                 (torch.zeros(options.batch, *network.config.clip_shape),),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[spec.name for spec in _list_outputs(network, options)],
                 opset_version=options.opset,
                 dynamo=True,
                 verbose=False,
@@ -155,6 +159,19 @@ def check_model(path: Path) -> None:
             f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}",
             fix="install the versions in constraints.txt",
         ) from error
+
+
+def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec, ...]:
+    logits = TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes))
+    if not options.with_selection:
+        return (logits,)
+    kept = network.config.kept_frames
+    if kept is None:
+        raise ExportError(
+            "the network selects no frames that could be an output",
+            fix="select some, for example with --stts T0:0.5, or leave --with-selection out",
+        )
+    return (logits, TensorSpec(KEPT_FRAMES, "int32", (options.batch, kept)))
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -65,7 +65,7 @@ class TemporalSelector(nn.Module):
         if self.training and self.sigma > 0:
             indicators = mean_indicators(normalize_scores(scores), self.kept, self.sigma)
             return torch.einsum("bkt,bthwc->bkhwc", indicators, tokens), frames
-        return _gather_groups(tokens, frames), frames
+        return gather_groups(tokens, frames), frames
 
 
 class SpatialSelector(nn.Module):
@@ -97,7 +97,7 @@ class SpatialSelector(nn.Module):
         best = scores.argmax(dim=1)  # (batch * frames); the first of equal ones
         table = _anchor_table(height, width, self.side, self.stride, tokens.device)
         regions = table.index_select(0, best).reshape(batch * frames, self.side**2)
-        rows = _gather_groups(tokens.reshape(batch * frames, height * width, channels), regions)
+        rows = gather_groups(tokens.reshape(batch * frames, height * width, channels), regions)
         return rows.reshape(batch, frames, self.side, self.side, channels)
 
     def _mean_region(self, tokens: Tensor, scores: Tensor) -> Tensor:
@@ -140,15 +140,7 @@ def anchor_stride(height: int, side: int) -> int:
     return max((height - side) // 2, 1)
 
 
-def _anchor_table(height: int, width: int, side: int, stride: int, device: torch.device) -> Tensor:
-    """Positions (anchors, side * side) of each anchor's tokens in a frame, row by row."""
-    rows = torch.arange(0, height - side + 1, stride, device=device).unsqueeze(1) + torch.arange(side, device=device)
-    columns = torch.arange(0, width - side + 1, stride, device=device).unsqueeze(1) + torch.arange(side, device=device)
-    table = rows[:, None, :, None] * width + columns[None, :, None, :]  # (down, across, side, side)
-    return table.reshape(-1, side * side)
-
-
-def _gather_groups(x: Tensor, chosen: Tensor) -> Tensor:
+def gather_groups(x: Tensor, chosen: Tensor) -> Tensor:
     """The `chosen` (groups, count) entries of each group of x (groups, entries, ...): (groups, count, ...)."""
     groups, entries, *rest = x.shape
     if groups > 1:  # for a single group the offset is zero, and would stay in the graph
@@ -156,3 +148,18 @@ def _gather_groups(x: Tensor, chosen: Tensor) -> Tensor:
         chosen = chosen + offsets
     gathered = x.reshape(groups * entries, *rest).index_select(0, chosen.flatten())
     return gathered.reshape(groups, chosen.shape[1], *rest)
+
+
+def set_sigma(network: nn.Module, sigma: float) -> None:
+    """Set the training noise of every selector in `network`; 0 makes training select as inference does."""
+    for module in network.modules():
+        if isinstance(module, (TemporalSelector, SpatialSelector)):
+            module.sigma = sigma
+
+
+def _anchor_table(height: int, width: int, side: int, stride: int, device: torch.device) -> Tensor:
+    """Positions (anchors, side * side) of each anchor's tokens in a frame, row by row."""
+    rows = torch.arange(0, height - side + 1, stride, device=device).unsqueeze(1) + torch.arange(side, device=device)
+    columns = torch.arange(0, width - side + 1, stride, device=device).unsqueeze(1) + torch.arange(side, device=device)
+    table = rows[:, None, :, None] * width + columns[None, :, None, :]  # (down, across, side, side)
+    return table.reshape(-1, side * side)
