@@ -15,6 +15,7 @@ import typer
 
 from . import __version__, console, steps
 from .contracts import DualExportError, Graph, InputType, ModelSize, Precision, staged_path
+from .exporter.selection import parse_selections
 from .exporter.tensorrt_support import TensorRTRelease
 from .runtimes.devices import ASSUMPTIONS, DeviceName
 
@@ -99,6 +100,16 @@ def onnx(
     batch: Annotated[int, typer.Option(min=1, help="Clips an inference; fixed in the file.")] = 1,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    stts: Annotated[
+        str | None,
+        typer.Option(metavar="SELECTIONS", help="Go on with a part of the tokens, for example T0:0.5,S2:0.74."),
+    ] = None,
+    with_selection: Annotated[
+        bool, typer.Option("--with-selection", help="Second output kept_frames: which token frames were kept.")
+    ] = False,
+    untrained_selector: Annotated[
+        bool, typer.Option("--untrained-selector", help="Random selectors for a checkpoint that has none.")
+    ] = False,
     clips: Clips = None,
     views: Views = 1,
     skip_unreadable: SkipUnreadable = False,
@@ -114,20 +125,32 @@ def onnx(
         raise typer.BadParameter("give --model, --checkpoint, or both")
     if graph is Graph.PLAIN and input_type is InputType.UINT8:
         raise typer.BadParameter("the plain graph takes float32 clips: leave --graph plain or --input uint8 out")
+    if untrained_selector and stts is None:
+        raise typer.BadParameter("--untrained-selector goes with --stts")
+    selections = parse_selections(stts) if stts is not None else ()
     started = time.monotonic()
     with steps.needing_extra("onnx"):
         from .exporter import dualformer, loading, onnx_export
-    from .exporter.manifest import Manifest, open_manifest
+    from .exporter.manifest import Manifest, name_network, open_manifest
 
     with console.show_progress() as progress:
         progress("loading the weights")
-        network, weights, ignored = loading.load_network(model, checkpoint, seed)
+        network, weights, ignored = loading.load_network(model, checkpoint, seed, selections, untrained_selector)
         config = network.config
-        folder = output or Path(f"dualformer-{config.size.value}")
-        manifest = open_manifest(Manifest(folder, config.size, config.classes, weights, config.preprocessing))
+        fresh = Manifest(
+            output or Path(name_network(config.size, selections)),
+            config.size,
+            config.classes,
+            weights,
+            config.preprocessing,
+            selections=selections,
+        )
+        manifest = open_manifest(fresh)
         proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
         precisions = [Precision(choice.value) for choice in dict.fromkeys(precision or FloatPrecision)]
-        variants = [onnx_export.OnnxOptions(graph, choice, input_type, batch, opset) for choice in precisions]
+        variants = [
+            onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in precisions
+        ]
         artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
         if Precision.FP16 in precisions:
             steps.note_half_precision(network, variants[0], proof.clips, progress)
@@ -135,10 +158,12 @@ def onnx(
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:
         console.note(f"the weights are random (seed {seed}): pass --checkpoint to export a trained network")
+    selection = steps.note_selections(config, weights)
     steps.note_clips(proof.clips)
     summary = {
         "model": config.size,
         "random_weights": weights.are_random,
+        **selection,
         "parameters": dualformer.count_parameters(network),
         "gmacs_per_view": dualformer.count_macs(config) / 1e9,
         "seconds": time.monotonic() - started,

@@ -26,8 +26,9 @@ from .contracts import (
 
 if TYPE_CHECKING:
     from .calibration.clips import SkippedVideo
+    from .exporter.architecture import DualFormerConfig
     from .exporter.dualformer import DualFormer
-    from .exporter.manifest import Manifest
+    from .exporter.manifest import Manifest, Weights
     from .exporter.onnx_export import OnnxOptions
     from .runtimes.compare import ComparisonReport
 
@@ -58,7 +59,7 @@ def export_proven(
         staged_manifest = staging.enter_context(staged_path(manifest.path))
         staged = {}
         for options in variants:
-            final = manifest.folder / f"dualformer-{manifest.size.value}.{options.precision.value}.onnx"
+            final = manifest.folder / f"{manifest.name}.{options.precision.value}.onnx"
             path = staging.enter_context(staged_path(final))
             staged[final] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=progress)
         reports = compare_artifacts(network, {path.name: file for path, file in staged.items()}, proof, progress)
@@ -140,6 +141,25 @@ def note_clips(source: Iterable[Clip]) -> None:
         console.note("no --clips given: compared on a generated moving pattern")
     for skipped in list_skipped(source):
         console.note(f"skipped {skipped.reason}")
+
+
+def note_selections(config: DualFormerConfig, weights: Weights) -> dict[str, tuple[str, ...] | bool]:
+    """What the export's summary says about token selection, if there is any; what a user might overlook is noted."""
+    from .exporter.token_grids import describe_selections, describe_uncovered
+
+    if not config.selections:
+        return {}
+    uncovered = describe_uncovered(config.frames, config.selections)
+    untrained = weights.are_random or weights.selector_seed is not None
+    if weights.selector_seed is not None:
+        console.note(f"the selectors are random (seed {weights.selector_seed}): what they keep means nothing")
+    for line in uncovered:
+        console.note(line)
+    return {
+        "selections": describe_selections(config.frames, config.selections),
+        "left_out_of_keys": uncovered,
+        "untrained_selector": untrained,
+    }
 
 
 @contextmanager

@@ -17,10 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..contracts import CheckpointError, ModelSize, hash_file
-from .dualformer import CONFIGS, DualFormer, DualFormerConfig
+from .architecture import CONFIGS, DualFormerConfig
+from .dualformer import DualFormer
+from .selection import Selection, SelectionKind
 
 FIRST_WEIGHT = "backbone.patch_embeds.0.proj.weight"
 HEAD_WEIGHT = "cls_head.fc_cls.weight"
+SELECTOR = re.compile(r"backbone\.(time|space)_score_predictor\.\d+\.")
 TRAINING_ONLY = re.compile(r"(^|\.)token_linear(\.|$)")
 LISTED = 3  # parameters named per kind of mismatch
 
@@ -39,11 +42,17 @@ class Checkpoint:
     ignored: tuple[str, ...]
 
 
-def read_checkpoint(path: Path, expected: ModelSize | None = None) -> Checkpoint:
-    """Read and check a checkpoint; its size and number of classes follow from its shapes.
+def read_checkpoint(
+    path: Path,
+    expected: ModelSize | None = None,
+    selections: tuple[Selection, ...] = (),
+    untrained_seed: int | None = None,
+) -> Checkpoint:
+    """Read and check a checkpoint; its size and number of classes follow from its shapes, its `selections` do not.
 
-    Raises CheckpointError for a file that is missing, unreadable, needs code to be unpickled, is another network, or
-    is not the `expected` size.
+    With `untrained_seed` the selectors are random, of that seed. Raises CheckpointError for a file that is missing,
+    unreadable, needs code to be unpickled, is another network, or is not the `expected` size, and when it holds
+    selectors that `selections` do not place, or none where they need some; SelectionError for what cannot work.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", fix="give the path of a .pth or .safetensors checkpoint")
@@ -55,6 +64,10 @@ def read_checkpoint(path: Path, expected: ModelSize | None = None) -> Checkpoint
             f"{path.name} is a DualFormer-{config.size.value}, --model says {expected.value}",
             fix=f"use --model {config.size.value}, or leave --model out",
         )
+    config = replace(config, selections=selections)
+    _check_selectors(path, tensors, config, untrained_seed)
+    if untrained_seed is not None:
+        tensors.update(draw_selectors(config, untrained_seed))
     _check_fit(path, tensors, config)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return Checkpoint(path, hash_file(path), config, state, ignored)
@@ -68,17 +81,33 @@ def build_network(checkpoint: Checkpoint) -> DualFormer:
     return network.eval().requires_grad_(False)
 
 
-def build_random_network(size: ModelSize, seed: int) -> DualFormer:
-    """A network of that size with seeded random weights, scaled so that activations and logits are of order one."""
-    network = DualFormer(CONFIGS[size])
+def build_random_network(size: ModelSize, seed: int, selections: tuple[Selection, ...] = ()) -> DualFormer:
+    """A network of that size with seeded random weights, scaled so that activations and logits are of order one.
+
+    The weights outside of the selectors are the same with and without `selections`.
+    """
+    network = DualFormer(replace(CONFIGS[size], selections=selections)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
-        with torch.no_grad():
-            if parameter.ndim > 1:
-                parameter.normal_(std=1 / math.sqrt(math.prod(parameter.shape[1:])), generator=generator)
-            else:
-                parameter.normal_(mean=1.0 if name.endswith("weight") else 0.0, std=0.1, generator=generator)
-    return network.eval().requires_grad_(False)
+        if not SELECTOR.match(name):
+            _draw(name, parameter, generator)
+    network.load_state_dict(draw_selectors(network.config, seed), strict=False)
+    return network
+
+
+def draw_selectors(config: DualFormerConfig, seed: int) -> dict[str, Tensor]:
+    """Seeded random parameters for the selectors of a network."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in DualFormer(config).named_parameters() if SELECTOR.match(name)}
+    return {name: _draw(name, torch.empty(shape), generator) for name, shape in shapes.items()}
+
+
+def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill the parameter: matrices keep the spread of what they multiply, gains are about 1, biases about 0."""
+    if parameter.ndim > 1:
+        return parameter.normal_(std=1 / math.sqrt(math.prod(parameter.shape[1:])), generator=generator)
+    return parameter.normal_(mean=1.0 if name.endswith("weight") else 0.0, std=0.1, generator=generator)
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -148,6 +177,39 @@ def _infer_config(path: Path, tensors: Mapping[str, Tensor]) -> DualFormerConfig
         )
     head = tensors.get(HEAD_WEIGHT)
     return config if head is None else replace(config, classes=head.shape[0])
+
+
+def _check_selectors(
+    path: Path, tensors: Mapping[str, Tensor], config: DualFormerConfig, untrained_seed: int | None
+) -> None:
+    """Refuse a checkpoint whose selectors and the selections asked for do not go together."""
+    held = any(SELECTOR.match(name) for name in tensors)
+    if held and not config.selections:
+        raise CheckpointError(
+            f"{path.name} was trained with token selection, and does not say which ratios",
+            fix=f"pass them as they were in training: --stts {_place_selectors(tensors, config)}",
+        )
+    if held and untrained_seed is not None:
+        raise CheckpointError(f"{path.name} holds trained selectors", fix="leave --untrained-selector out")
+    if config.selections and not held and untrained_seed is None:
+        raise CheckpointError(
+            f"{path.name} holds no selector for {', '.join(map(str, config.selections))}",
+            fix="give a checkpoint trained with STTS, or pass --untrained-selector for a random one",
+        )
+
+
+def _place_selectors(tensors: Mapping[str, Tensor], config: DualFormerConfig) -> str:
+    """The selections that a checkpoint has selectors for, as far as their widths tell: `T0:RATIO,S2:RATIO`."""
+    kinds = (("time", SelectionKind.TIME, 2), ("space", SelectionKind.SPACE, 1))  # widths, as multiples of the stage's
+    found = [
+        f"{kind.value}{stage}:RATIO"
+        for name, kind, multiple in kinds
+        for key, value in tensors.items()
+        if re.fullmatch(rf"backbone\.{name}_score_predictor\.\d+\.score_network\.in_conv\.0\.weight", key)
+        for stage, width in enumerate(config.widths)
+        if value.shape == (multiple * width,)
+    ]
+    return ",".join(found) or "T0:RATIO"
 
 
 def _check_fit(path: Path, tensors: Mapping[str, Tensor], config: DualFormerConfig) -> None:

@@ -7,66 +7,25 @@ Tokens travel channels-last, (batch, frames, height, width, channels), as the li
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..contracts import ModelSize, Preprocessing
-
-Grid = tuple[int, int, int]
+from .architecture import CONFIGS as CONFIGS
+from .architecture import DualFormerConfig as DualFormerConfig
+from .selection import Grid as Grid
+from .selection import SelectionKind
+from .token_grids import COARSE_STAGES, FINE_STAGES, coarse_kernels, fine_kernel, local_window
+from .token_grids import IMAGE_SIZE as IMAGE_SIZE
+from .token_grids import PATCH_KERNELS as PATCH_KERNELS
+from .token_selection import SpatialSelector, TemporalSelector, gather_groups
 
 HEAD_DIM = 32
 SCALE: float = HEAD_DIM**-0.5
 MLP_RATIO = 4
-IMAGE_SIZE = 224
-FINE_GRID: Grid = (8, 7, 7)  # tokens of a local window, and of the fine pyramid level (section 3.2)
-COARSE_GRID: Grid = (4, 4, 4)  # tokens of the coarse pyramid level
-COARSE_KERNEL: Grid = (1, 7, 7)  # the coarse level's first reduction
-PATCH_KERNELS: tuple[Grid, ...] = ((2, 4, 4), (1, 2, 2), (1, 2, 2), (1, 2, 2))
-
-
-@dataclass(frozen=True, slots=True)
-class DualFormerConfig:
-    """What tells one DualFormer from another; tuples have one entry per stage."""
-
-    size: ModelSize
-    widths: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-    frames: int = 32
-    classes: int = 400
-
-    @property
-    def clip_shape(self) -> tuple[int, int, int, int]:
-        """Shape of one clip: (3, frames, height, width)."""
-        return (3, self.frames, IMAGE_SIZE, IMAGE_SIZE)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How videos become clips for this network."""
-        return Preprocessing(frames=self.frames, size=IMAGE_SIZE)
-
-    def token_grid(self, stage: int) -> Grid:
-        """Tokens (frames, height, width) that the blocks of `stage` work on."""
-        kernels = PATCH_KERNELS[: stage + 1]
-        frames, height, width = (
-            extent // math.prod(kernel[axis] for kernel in kernels) for axis, extent in enumerate(self.clip_shape[1:])
-        )
-        return (frames, height, width)
-
-
-CONFIGS = {
-    config.size: config
-    for config in (
-        DualFormerConfig(ModelSize.N, (32, 64, 128, 256), (2, 2, 2, 2), frames=16),
-        DualFormerConfig(ModelSize.T, (64, 128, 256, 512), (2, 2, 10, 4)),
-        DualFormerConfig(ModelSize.S, (96, 192, 384, 768), (2, 2, 18, 2)),
-        DualFormerConfig(ModelSize.B, (128, 256, 512, 1024), (2, 2, 18, 2)),
-    )
-}
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -115,24 +74,23 @@ class GlobalAttention(nn.Module):
     """GP-MSA (section 3.3): every token attends to a pyramid of fine and coarse summaries of all tokens.
 
     `sr` makes the fine level and `lr` the coarse one; either is absent where the stage has no such level, and with
-    neither the keys and values are the tokens themselves.
+    neither the keys and values are the tokens themselves. Their kernels are those of the grid trained on; on a smaller
+    grid fewer keys come out, and a remainder that the kernel does not cover is in none of them.
     """
 
-    def __init__(self, width: int, grid: Grid, *, has_fine: bool, has_coarse: bool) -> None:
+    def __init__(self, width: int, trained: Grid, *, has_fine: bool, has_coarse: bool) -> None:
         super().__init__()
         self.heads = width // HEAD_DIM
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
-        self.sr = _depthwise(width, _divide(grid, FINE_GRID)) if has_fine else None
+        self.sr = _depthwise(width, fine_kernel(trained)) if has_fine else None
         self.norm = nn.LayerNorm(width) if has_fine else None
         self.lr = None
         if has_coarse:
+            first, second = coarse_kernels(trained)
             self.lr = nn.Sequential(
-                _depthwise(width, COARSE_KERNEL),
-                nn.BatchNorm3d(width),
-                nn.ReLU(),
-                _depthwise(width, _divide(_divide(grid, COARSE_GRID), COARSE_KERNEL)),
+                _depthwise(width, first), nn.BatchNorm3d(width), nn.ReLU(), _depthwise(width, second)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,10 +160,14 @@ class PositionEncoding(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Four stages of alternating local and global blocks: (B, 3, D, H, W) -> mean over tokens (B, channels)."""
+    """Four stages of alternating local and global blocks: (B, 3, D, H, W) -> mean over tokens (B, channels).
+
+    Where the configuration selects tokens, selectors stand between a stage's embedding and its blocks; frames first.
+    """
 
     def __init__(self, config: DualFormerConfig) -> None:
         super().__init__()
+        self.config = config
         inputs = (3, *config.widths[:-1])
         self.patch_embeds = nn.ModuleList(
             PatchEmbed(in_channels, width, kernel)
@@ -217,16 +179,49 @@ class Backbone(nn.Module):
         )
         self.pos_block = nn.ModuleList(PositionEncoding(width) for width in config.widths)
         self.norm = nn.LayerNorm(config.widths[-1])
+        self.time_score_predictor = nn.ModuleList(
+            TemporalSelector(config.widths[selection.stage], selection.apply(config.embedded_grid(selection.stage))[0])
+            for selection in config.selections
+            if selection.kind is SelectionKind.TIME
+        )
+        self.space_score_predictor = nn.ModuleList(
+            SpatialSelector(
+                config.widths[selection.stage],
+                config.embedded_grid(selection.stage)[1],
+                config.token_grid(selection.stage)[1],
+            )
+            for selection in config.selections
+            if selection.kind is SelectionKind.SPACE
+        )
 
     def forward(self, clip: Tensor) -> Tensor:
-        x = clip.permute(0, 2, 3, 4, 1)
-        for embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+        return self.pool_selected(clip)[0]
+
+    def pool_selected(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The mean over tokens (B, channels), and which token frames they are of: int32 (B, kept), or None for all."""
+        x, kept = clip.permute(0, 2, 3, 4, 1), None
+        stages = zip(self.patch_embeds, self.blocks, self.pos_block, strict=True)
+        for stage, (embed, blocks, position) in enumerate(stages):
             assert isinstance(blocks, nn.ModuleList)
-            x = position(blocks[0](embed(x)))
+            x = embed(x)
+            for selector in self.selectors_before(stage):
+                if isinstance(selector, TemporalSelector):
+                    x, frames = selector(x)
+                    kept = frames if kept is None else gather_groups(kept, frames)
+                else:
+                    x = selector(x)
+            x = position(blocks[0](x))
             for block in blocks[1:]:
                 x = block(x)
-        out: Tensor = self.norm(x).mean(dim=(1, 2, 3))
-        return out
+        return self.norm(x).mean(dim=(1, 2, 3)), kept
+
+    def selectors_before(self, stage: int) -> Iterator[nn.Module]:
+        """The selectors that stand before the blocks of `stage`: of frames, then of regions."""
+        kinds = {SelectionKind.TIME: self.time_score_predictor, SelectionKind.SPACE: self.space_score_predictor}
+        for kind, selectors in kinds.items():
+            stages = [selection.stage for selection in self.config.selections if selection.kind is kind]
+            if stage in stages:
+                yield selectors[stages.index(stage)]
 
 
 class ClassificationHead(nn.Module):
@@ -255,6 +250,25 @@ class DualFormer(nn.Module):
         return logits
 
 
+class SelectionOutputs(nn.Module):
+    """A network that selects frames, with what it selected as a second output.
+
+    clip -> logits float32 (batch, classes), and int32 (batch, kept) ascending token frames: number n is of the clip's
+    frames 2n and 2n + 1.
+    """
+
+    def __init__(self, network: DualFormer) -> None:
+        super().__init__()
+        self.config = network.config
+        self.backbone = network.backbone
+        self.cls_head = network.cls_head
+
+    def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, kept = self.backbone.pool_selected(clip)
+        assert kept is not None  # the exporter refuses networks that select no frames
+        return self.cls_head(pooled), kept
+
+
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable values in `module`."""
     return sum(parameter.numel() for parameter in module.parameters())
@@ -270,15 +284,12 @@ def count_macs(config: DualFormerConfig) -> int:
 
 
 def _attention(config: DualFormerConfig, stage: int, index: int) -> LocalAttention | GlobalAttention:
-    width, grid = config.widths[stage], config.token_grid(stage)
+    width = config.widths[stage]
     if index % 2 == 0:
-        return LocalAttention(width, (min(grid[0], FINE_GRID[0]), FINE_GRID[1], FINE_GRID[2]))
-    return GlobalAttention(width, grid, has_fine=stage < 3, has_coarse=stage < 2)
+        return LocalAttention(width, local_window(config.token_grid(stage)))
+    trained = config.trained_grid(stage)
+    return GlobalAttention(width, trained, has_fine=stage in FINE_STAGES, has_coarse=stage in COARSE_STAGES)
 
 
 def _depthwise(width: int, kernel: Grid) -> nn.Conv3d:
     return nn.Conv3d(width, width, kernel, stride=kernel, groups=width)
-
-
-def _divide(grid: Grid, parts: Grid) -> Grid:
-    return (grid[0] // parts[0], grid[1] // parts[1], grid[2] // parts[2])

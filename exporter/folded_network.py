@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from .dualformer import IMAGE_SIZE, PATCH_KERNELS, ClassificationHead, DualFormerConfig, Grid
 from .folded_layers import DepthwiseConv, FoldedBlock, rows_to_volume, standardize, volume_to_rows
+from .folded_selection import FoldedTemporalSelector
 from .folds import LAYER_NORM_EPSILON, PIXEL_OFFSET
+from .selection import SelectionKind
 from .token_order import TokenOrder
+from .token_selection import gather_groups
 
 
 class PixelEmbed(nn.Module):
@@ -81,7 +84,10 @@ class FoldedDualFormer(nn.Module):
         self.patch_embeds = nn.ModuleList(patch_embeds)
         self.blocks = nn.ModuleList(nn.ModuleList(stage) for stage in blocks)
         self.pos_block = nn.ModuleList(pos_block)
+        self.time_score_predictor = nn.ModuleList()
+        self.space_score_predictor = nn.ModuleList()
         self.cls_head = ClassificationHead(config.widths[-1], config.classes)
+        self.with_selection = False
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
@@ -90,20 +96,39 @@ class FoldedDualFormer(nn.Module):
             return (self.config.frames, IMAGE_SIZE, IMAGE_SIZE, 3)
         return self.config.clip_shape
 
-    def forward(self, frames: Tensor) -> Tensor:
-        x = frames
-        for embed, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
-            x = _run_stage(x, embed, cast("list[FoldedBlock]", list(cast(nn.ModuleList, blocks))), position)
+    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x, kept = frames, None
+        for stage, (embed, position) in enumerate(zip(self.patch_embeds, self.pos_block, strict=True)):
+            blocks = cast("list[FoldedBlock]", list(cast(nn.ModuleList, self.blocks[stage])))
+            selectors = self._selectors_before(stage)
+            grid = self.config.embedded_grid(stage)
+            x = embed(x, TokenOrder.of_grid(grid) if selectors else blocks[0].order)
+            for selector in selectors:
+                if isinstance(selector, FoldedTemporalSelector):
+                    x, chosen = selector(x)
+                    kept = chosen if kept is None else gather_groups(kept, chosen)
+                else:
+                    x = selector(x)
+            x = _run_stage(x, blocks, position)
         tokens = standardize(x).reshape(-1, frames.shape[0], x.shape[-1])  # (tokens, batch, channels)
         pooled = tokens.float().mean(dim=0)
-        logits: Tensor = self.cls_head(pooled.to(x.dtype))
-        return logits.float()
+        logits: Tensor = self.cls_head(pooled.to(x.dtype)).float()
+        return (logits, kept) if self.with_selection and kept is not None else logits
+
+    def _selectors_before(self, stage: int) -> list[nn.Module]:
+        """The selectors between a stage's embedding and its blocks: of frames, then of regions."""
+        kinds = {SelectionKind.TIME: self.time_score_predictor, SelectionKind.SPACE: self.space_score_predictor}
+        found = []
+        for kind, selectors in kinds.items():
+            stages = [selection.stage for selection in self.config.selections if selection.kind is kind]
+            found += [selector for at, selector in zip(stages, selectors, strict=True) if at == stage]
+        return found
 
 
-def _run_stage(x: Tensor, embed: nn.Module, blocks: list[FoldedBlock], position: nn.Module) -> Tensor:
-    """One stage: what `embed` takes -> rows in grid order."""
+def _run_stage(x: Tensor, blocks: list[FoldedBlock], position: nn.Module) -> Tensor:
+    """One stage's blocks: rows in the first block's order -> rows in grid order."""
     order = blocks[0].order
-    x = blocks[0](embed(x, order))
+    x = blocks[0](x)
     x = volume_to_rows(position(rows_to_volume(order.to_grid(x), order.grid)))
     order = TokenOrder.of_grid(order.grid)
     for block in blocks[1:]:

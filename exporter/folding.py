@@ -15,6 +15,7 @@ from ..contracts import ExportError, Preprocessing
 from .dualformer import HEAD_DIM, Block, DualFormer, GlobalAttention, LocalAttention, PatchEmbed, PositionEncoding
 from .folded_layers import QKV_SHIFT, DepthwiseConv, FoldedBlock, FoldedMlp, PyramidAttention, SelfAttention
 from .folded_network import FoldedDualFormer, PixelEmbed, TokenEmbed
+from .folded_selection import FoldedSpatialSelector, FoldedTemporalSelector
 from .folds import (
     Affine,
     affine_of,
@@ -29,19 +30,26 @@ from .folds import (
     fold_value_bias,
     pair_channels,
 )
+from .token_grids import stage_grids
 from .token_order import TokenOrder
+from .token_selection import SpatialSelector, TemporalSelector
 
 PUBLISHED = Preprocessing()
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold(
-    network: DualFormer, *, input_dtype: torch.dtype = torch.float32, preprocessing: Preprocessing = PUBLISHED
+    network: DualFormer,
+    *,
+    input_dtype: torch.dtype = torch.float32,
+    preprocessing: Preprocessing = PUBLISHED,
+    with_selection: bool = False,
 ) -> FoldedDualFormer:
     """The same function as `network` in evaluation mode, made to compile into fewer layers; float32, on the CPU.
 
     With `input_dtype` torch.uint8 it takes raw RGB frames (batch, frames, 224, 224, 3) and `preprocessing` says how
-    they would have been normalized. Raises ExportError for another type, or a network that cannot be folded exactly.
+    they would have been normalized. With selection it returns the token frames that it selected beside the logits.
+    Raises ExportError for another type, or a network that cannot be folded exactly.
     """
     if input_dtype not in (torch.float32, torch.uint8):
         raise ExportError(f"the input cannot be {input_dtype}", fix="choose --input float32 or --input uint8")
@@ -53,6 +61,8 @@ def fold(
             [_fold_stage(network, stage) for stage in range(len(network.backbone.blocks))],
             [_fold_position(position) for position in _listed(network.backbone.pos_block, PositionEncoding)],
         )
+        _fold_selectors(network, folded)
+        folded.with_selection = with_selection
         norm, head = affine_of(network.backbone.norm), affine_of(network.cls_head.fc_cls)
         _assign(folded.cls_head.fc_cls, fold_norm_into_linear(norm, head))
     return folded.eval().requires_grad_(False)
@@ -69,13 +79,27 @@ def _fold_embeds(network: DualFormer, color: Preprocessing | None) -> list[Pixel
                 weight, bias = fold_color(affine, color)
                 affine = Affine(weight.permute(0, 2, 3, 4, 1), bias)  # (width, d, h, w, 3): the colours lie together
             affine = Affine(affine.weight.flatten(1), affine.bias)
-            embeds.append(PixelEmbed(config.widths[0], config.token_grid(0)))
+            embeds.append(PixelEmbed(config.widths[0], config.embedded_grid(0)))
         else:
             affine = fold_bias_into_patches(affine_of(_blocks(network, stage - 1)[-1].mlp.fc2).bias, affine)
             embeds.append(TokenEmbed(reference.proj, config.token_grid(stage - 1)))
         _assign(embeds[-1].proj, affine)
         _assign(embeds[-1].norm, affine_of(reference.norm))
     return embeds
+
+
+def _fold_selectors(network: DualFormer, folded: FoldedDualFormer) -> None:
+    """Selectors on rows; the last of a stage puts what it keeps in the order that the stage's first block reads."""
+    config = network.config
+    for stage, grids in enumerate(stage_grids(config.frames, config.selections)):
+        selectors = list(network.backbone.selectors_before(stage))
+        for index, (selector, grid, kept) in enumerate(zip(selectors, grids[:-1], grids[1:], strict=True)):
+            is_last = index == len(selectors) - 1
+            order = _first_block(folded, stage).order if is_last else TokenOrder.of_grid(kept)
+            if isinstance(selector, TemporalSelector):
+                folded.time_score_predictor.append(FoldedTemporalSelector(selector, grid, order))
+            else:
+                folded.space_score_predictor.append(FoldedSpatialSelector(cast(SpatialSelector, selector), grid, order))
 
 
 def _fold_stage(network: DualFormer, stage: int) -> list[FoldedBlock]:
@@ -167,6 +191,10 @@ def _assign(layer: nn.Linear | nn.Conv3d | nn.LayerNorm, affine: Affine) -> None
 def _split(affine: Affine, parts: int) -> list[Affine]:
     """A layer with several outputs side by side as one layer each."""
     return [Affine(*part) for part in zip(affine.weight.chunk(parts), affine.bias.chunk(parts), strict=True)]
+
+
+def _first_block(folded: FoldedDualFormer, stage: int) -> FoldedBlock:
+    return _listed(cast(nn.ModuleList, folded.blocks[stage]), FoldedBlock)[0]
 
 
 def _blocks(network: DualFormer, stage: int) -> list[Block]:

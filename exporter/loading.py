@@ -8,21 +8,30 @@ from ..contracts import CheckpointError, ManifestError, ModelSize, hash_file
 from .checkpoint import build_network, build_random_network, read_checkpoint
 from .dualformer import DualFormer
 from .manifest import Manifest, Weights
+from .selection import Selection
 
 
 def load_network(
-    size: ModelSize | None, checkpoint: Path | None, seed: int
+    size: ModelSize | None,
+    checkpoint: Path | None,
+    seed: int,
+    selections: tuple[Selection, ...] = (),
+    untrained_selector: bool = False,
 ) -> tuple[DualFormer, Weights, tuple[str, ...]]:
     """The network, where its weights came from, and the names that the checkpoint holds beyond it.
 
-    Without a checkpoint the weights are random, of `seed` and `size`. Raises CheckpointError.
+    Without a checkpoint the weights are random, of `seed` and `size`; with an untrained selector, which a checkpoint
+    without selectors needs where tokens are selected, only the selectors are. Raises CheckpointError, and
+    SelectionError for selections that the network's grids cannot take.
     """
     if checkpoint is not None:
-        read = read_checkpoint(checkpoint, size)
-        return build_network(read), Weights(checkpoint=checkpoint.absolute(), sha256=read.sha256), read.ignored
+        selector_seed = seed if untrained_selector else None
+        read = read_checkpoint(checkpoint, size, selections, selector_seed)
+        weights = Weights(checkpoint=checkpoint.absolute(), sha256=read.sha256, selector_seed=selector_seed)
+        return build_network(read), weights, read.ignored
     if size is None:
         raise CheckpointError("neither a checkpoint nor a size was given", fix="pass --checkpoint or --model")
-    return build_random_network(size, seed), Weights(seed=seed), ()
+    return build_random_network(size, seed, selections), Weights(seed=seed), ()
 
 
 def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
@@ -37,7 +46,7 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
                 f"{manifest.path} was made from random weights (seed {weights.seed}), not from {checkpoint.name}",
                 fix="leave --checkpoint out, or export the checkpoint with `dualexport onnx --checkpoint`",
             )
-        return build_random_network(manifest.size, weights.seed)
+        return build_random_network(manifest.size, weights.seed, manifest.selections)
     path = checkpoint or weights.checkpoint
     if path is None or not path.is_file():
         raise ManifestError(f"{path}: the checkpoint is not there any more", fix="say where it is with --checkpoint")
@@ -48,4 +57,4 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
             f"{str(weights.sha256)[:12]}",
             fix="give the exported checkpoint with --checkpoint, or export again",
         )
-    return build_network(read_checkpoint(path, manifest.size))
+    return build_network(read_checkpoint(path, manifest.size, manifest.selections, weights.selector_seed))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import Artifact, Graph, ManifestError, ModelSize, Precision, Preprocessing, TensorSpec, hash_file
+from .selection import Selection, SelectionError, parse_selections
+from .token_grids import list_selected_grids
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
@@ -23,11 +25,15 @@ TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where the network's weights came from: a checkpoint file, or a seed for random ones."""
+    """Where the network's weights came from: a checkpoint file, or a seed for random ones.
+
+    `selector_seed` is that of selectors which the checkpoint did not have.
+    """
 
     checkpoint: Path | None = None
     sha256: str | None = None
     seed: int | None = None
+    selector_seed: int | None = None
 
     @property
     def are_random(self) -> bool:
@@ -45,6 +51,12 @@ class Manifest:
     preprocessing: Preprocessing
     artifacts: tuple[Artifact, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
+    selections: tuple[Selection, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the network's files are called, before precision and suffix."""
+        return name_network(self.size, self.selections)
 
     @property
     def path(self) -> Path:
@@ -64,11 +76,19 @@ class Manifest:
 
     def describes_same_network(self, other: Manifest) -> bool:
         """Whether both come from the same weights, so that their artifacts may stand side by side."""
-        return (self.size, self.weights.sha256, self.weights.seed) == (
+        mine, others = self.weights, other.weights
+        return (self.size, mine.sha256, mine.seed, mine.selector_seed, self.selections) == (
             other.size,
-            other.weights.sha256,
-            other.weights.seed,
+            others.sha256,
+            others.seed,
+            others.selector_seed,
+            other.selections,
         )
+
+
+def name_network(size: ModelSize, selections: tuple[Selection, ...] = ()) -> str:
+    """`dualformer-t`, or `dualformer-t-T0_0.5-S2_0.74` where tokens are selected."""
+    return "-".join(("dualformer", size.value, *(str(selection).replace(":", "_") for selection in selections)))
 
 
 def tool_versions() -> dict[str, str]:
@@ -95,7 +115,12 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
             "file": weights.checkpoint.name,
             "path": Path(os.path.relpath(weights.checkpoint, manifest.folder)).as_posix(),
             "sha256": weights.sha256,
+            **({} if weights.selector_seed is None else {"untrained_selector_seed": weights.selector_seed}),
         },
+        "selections": [
+            {"selection": str(selection), "grid": grid, "kept": kept}
+            for selection, grid, kept in list_selected_grids(manifest.preprocessing.frames, manifest.selections)
+        ],
         "preprocessing": {
             **asdict(manifest.preprocessing),
             "layout": "RGB; float32 (batch, 3, frames, height, width)",
@@ -129,7 +154,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         return _parse(document, folder)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SelectionError) as error:
         raise _malformed(path, f"{type(error).__name__}: {error}") from error
 
 
@@ -198,9 +223,14 @@ def _parse(document: dict[str, Any], folder: Path) -> Manifest:
     weights = (
         Weights(seed=int(source["seed"]))
         if source["random"]
-        else Weights(checkpoint=folder / source["path"], sha256=str(source["sha256"]))
+        else Weights(
+            checkpoint=folder / source["path"],
+            sha256=str(source["sha256"]),
+            selector_seed=source.get("untrained_selector_seed"),
+        )
     )
     clip = document["preprocessing"]
+    selected = ",".join(entry["selection"] for entry in document.get("selections", ()))
     return Manifest(
         folder=folder,
         size=ModelSize(document["model"]["size"]),
@@ -215,6 +245,7 @@ def _parse(document: dict[str, Any], folder: Path) -> Manifest:
         ),
         artifacts=tuple(_parse_artifact(entry, folder) for entry in document["artifacts"]),
         tools={str(name): str(value) for name, value in document["tools"].items()},
+        selections=parse_selections(selected) if selected else (),
     )
 
 

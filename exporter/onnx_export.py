@@ -6,6 +6,7 @@ import ast
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from .dualformer import DualFormer
 from .variants import input_shape, make_variant
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
-INPUT, OUTPUT = "clip", "logits"
+INPUT, OUTPUT, KEPT_FRAMES = "clip", "logits", "kept_frames"
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 # The exporter logs every torchvision operator that it cannot register, whether or not the network has one.
 REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
@@ -39,13 +40,17 @@ REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """What the file computes with, and how it is written: clips an inference, and the ONNX operator set."""
+    """What the file computes with and puts out, and how it is written: clips an inference, and the ONNX operator set.
+
+    With selection the token frames that the network selected are a second output.
+    """
 
     graph: Graph = Graph.FOLDED
     precision: Precision = Precision.FP32
     input_type: InputType = InputType.FLOAT32
     batch: int = 1
     opset: int = OPSETS[-1]
+    with_selection: bool = False
 
 
 def export_onnx(
@@ -55,13 +60,19 @@ def export_onnx(
 
     The input is float32 (batch, 3, frames, 224, 224), normalized, or uint8 (batch, frames, 224, 224, 3), raw RGB.
     `parent` is the SHA-256 of the weights' file. The caller stages `path`, so that a file which is not proven yet
-    never carries its final name. Raises ExportError for what cannot be exported, or does not pass ONNX's checker.
+    never carries its final name. With selection the second output is `kept_frames`, int32 (batch, kept): the token
+    frames that were selected, ascending. Raises ExportError for what cannot be exported, or does not pass ONNX's
+    checker.
     """
     name = f"{options.precision.value} {options.graph.value} graph"
+    outputs = _list_outputs(network, options)
     progress(f"tracing the {name}")
-    variant = make_variant(network, options.graph, options.precision, options.input_type)
+    variant = make_variant(
+        network, options.graph, options.precision, options.input_type, with_selection=options.with_selection
+    )
     shape = (options.batch, *input_shape(network.config, options.input_type))
-    traced = trace_network(variant, torch.zeros(shape, dtype=getattr(torch, options.input_type.value)), options.opset)
+    example = torch.zeros(shape, dtype=getattr(torch, options.input_type.value))
+    traced = trace_network(variant, example, [spec.name for spec in outputs], options.opset)
     progress(f"simplifying the {name}")
     model = simplify_graph(traced)
     nodes = len(model.graph.node)
@@ -76,13 +87,13 @@ def export_onnx(
         path=path,
         sha256=hash_file(path),
         inputs=(TensorSpec(INPUT, options.input_type.value, shape),),
-        outputs=(TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes)),),
+        outputs=outputs,
         parent=parent,
         options={"opset": options.opset, "nodes": nodes},
     )
 
 
-def trace_network(network: nn.Module, example: Tensor, opset: int) -> ir.Model:
+def trace_network(network: nn.Module, example: Tensor, outputs: Sequence[str], opset: int) -> ir.Model:
     """The network as PyTorch's exporter writes it, with every node and tensor named after its module."""
     logger = logging.getLogger(REGISTRATION_LOGGER)
     level = logger.level
@@ -94,7 +105,7 @@ def trace_network(network: nn.Module, example: Tensor, opset: int) -> ir.Model:
                 network,
                 (example,),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
@@ -174,6 +185,19 @@ def check_model(path: Path) -> None:
             f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}",
             fix="install the versions in constraints.txt",
         ) from error
+
+
+def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec, ...]:
+    logits = TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes))
+    if not options.with_selection:
+        return (logits,)
+    kept = network.config.kept_frames
+    if kept is None:
+        raise ExportError(
+            "the network selects no frames that could be an output",
+            fix="select some, for example with --stts T0:0.5, or leave --with-selection out",
+        )
+    return (logits, TensorSpec(KEPT_FRAMES, "int32", (options.batch, kept)))
 
 
 def _is_weight(value: ir.Value) -> bool:

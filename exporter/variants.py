@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import ExportError, Graph, InputType, Precision
-from .dualformer import DualFormer, DualFormerConfig
+from .dualformer import DualFormer, DualFormerConfig, SelectionOutputs
 from .folding import fold
 from .half_precision import to_half
 
@@ -16,18 +16,25 @@ from .half_precision import to_half
 class PlainHalf(nn.Module):
     """The plain network in FP16, float32 outside: what converting it without folding gives."""
 
-    def __init__(self, network: DualFormer) -> None:
+    def __init__(self, network: DualFormer, *, with_selection: bool) -> None:
         super().__init__()
         half = copy.deepcopy(network).half()
         self.backbone, self.cls_head = half.backbone, half.cls_head
+        self.with_selection = with_selection
 
-    def forward(self, clip: Tensor) -> Tensor:
-        logits: Tensor = self.cls_head(self.backbone(clip.half()))
-        return logits.float()
+    def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        pooled, kept = self.backbone.pool_selected(clip.half())
+        logits: Tensor = self.cls_head(pooled).float()
+        return (logits, kept) if self.with_selection and kept is not None else logits
 
 
-def make_variant(network: DualFormer, graph: Graph, precision: Precision, input_type: InputType) -> nn.Module:
-    """The module to trace; `network` itself is never changed. Raises ExportError for what there is no form of."""
+def make_variant(
+    network: DualFormer, graph: Graph, precision: Precision, input_type: InputType, *, with_selection: bool = False
+) -> nn.Module:
+    """The module to trace; `network` itself is never changed. Raises ExportError for what there is no form of.
+
+    With selection the module returns the token frames it selected beside the logits.
+    """
     if precision not in (Precision.FP32, Precision.FP16):
         raise ExportError(f"there is no {precision.value} form of the network", fix="choose fp32 or fp16")
     if graph is Graph.PLAIN:
@@ -35,8 +42,15 @@ def make_variant(network: DualFormer, graph: Graph, precision: Precision, input_
             raise ExportError(
                 f"the plain graph takes float32 clips, not {input_type.value}", fix="leave --graph plain or --input out"
             )
-        return network if precision is Precision.FP32 else PlainHalf(network).eval()
-    folded = fold(network, input_dtype=getattr(torch, input_type.value), preprocessing=network.config.preprocessing)
+        if precision is Precision.FP16:
+            return PlainHalf(network, with_selection=with_selection).eval()
+        return SelectionOutputs(network).eval() if with_selection else network
+    folded = fold(
+        network,
+        input_dtype=getattr(torch, input_type.value),
+        preprocessing=network.config.preprocessing,
+        with_selection=with_selection,
+    )
     return folded if precision is Precision.FP32 else to_half(folded)
 
 

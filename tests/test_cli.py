@@ -117,6 +117,38 @@ def test_predict_names_classes_and_finds_the_only_export(
     assert out.count("action ") == 5
 
 
+def test_token_selection_goes_through_export_verify_and_predict(
+    tmp_path: Path,
+    nano: DualFormer,
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(nano.state_dict(), "trained.pth")
+    arguments = ("onnx", "--checkpoint", "trained.pth", "--stts", "T0:0.5")
+    assert_refused(run(capsys, *arguments), "trained.pth holds no selector for T0:0.5")
+    assert [path.name for path in tmp_path.iterdir()] == ["trained.pth"]
+
+    code, out, err = run(capsys, *arguments, "--untrained-selector", "--with-selection", "--json")
+    summary = json.loads(out)
+    assert code == 0
+    assert summary["path"] == "dualformer-n-T0_0.5/dualformer-n-T0_0.5.fp32.onnx"
+    assert summary["selections"] == ["T0:0.5 keeps 4 x 56 x 56 of 8 x 56 x 56 tokens"]
+    assert summary["untrained_selector"] is True
+    assert summary["gmacs_per_view"] < 0.52 * 5.1
+    assert "note: the selectors are random (seed 0)" in err
+    manifest = json.loads(Path("dualformer-n-T0_0.5/manifest.json").read_text())
+    assert manifest["weights"]["untrained_selector_seed"] == 0
+    assert manifest["selections"] == [{"selection": "T0:0.5", "grid": [8, 56, 56], "kept": [4, 56, 56]}]
+    assert [output["name"] for output in manifest["artifacts"][0]["outputs"]] == ["logits", "kept_frames"]
+
+    code, out, _ = run(capsys, "verify", "--clips", video, "--json")
+    assert (code, json.loads(out)["passed"]) == (0, True)
+    code, out, _ = run(capsys, "predict", video, "--json")
+    assert (code, json.loads(out)["artifact"]) == (0, "dualformer-n-T0_0.5.fp32.onnx")
+
+
 def test_verify_fails_on_a_graph_with_one_weight_negated(
     copy: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +199,9 @@ def test_unreadable_videos_are_refused_or_skipped_and_listed(
     [
         (("onnx", "--checkpoint", "gone.pth"), "gone.pth: no such file"),
         (("onnx", "--model", "n", "--clips", "gone"), "gone: no such file or folder"),
+        (("onnx", "--model", "n", "--stts", "half"), "'half' is not a token selection"),
+        (("onnx", "--model", "n", "--stts", "S2:0.73"), "a region of 11 x 11 cannot be halved before stage 3"),
+        (("onnx", "--model", "n", "--stts", "S2:0.74", "--with-selection"), "the network selects no frames"),
         (("onnx", "--model", "n", "--output", "file/out"), "cannot write file/out"),
         (("verify", "gone"), "gone/manifest.json: no such file"),
         (("verify",), "no exported network is here"),
@@ -188,7 +223,14 @@ def test_bad_input_is_two_lines_and_exit_1(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("onnx",), ("onnx", "--model", "huge"), ("onnx", "--model", "n", "--opset", 21), ("predict",), ("nothing",)],
+    [
+        ("onnx",),
+        ("onnx", "--model", "huge"),
+        ("onnx", "--model", "n", "--opset", 21),
+        ("onnx", "--model", "n", "--untrained-selector"),
+        ("predict",),
+        ("nothing",),
+    ],
 )
 def test_wrong_usage_exits_2(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, *arguments)[0] == 2

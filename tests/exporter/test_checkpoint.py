@@ -12,6 +12,7 @@ import torch
 from dualexport.contracts import CheckpointError, ModelSize
 from dualexport.exporter.checkpoint import build_network, build_random_network, read_checkpoint
 from dualexport.exporter.dualformer import DualFormer
+from dualexport.exporter.selection import parse_selections
 from safetensors.torch import save_file
 
 State = dict[str, torch.Tensor]
@@ -139,3 +140,44 @@ def test_random_weights_are_those_of_their_seed() -> None:
     name = "backbone.blocks.2.1.attn.q.weight"
     assert torch.equal(first[name], again[name])
     assert not torch.equal(first[name], other[name])
+
+
+SELECTIONS = parse_selections("T0:0.5,S2:0.74")
+
+
+@pytest.fixture
+def selecting_state() -> State:
+    return dict(build_random_network(ModelSize.N, 1, SELECTIONS).state_dict())
+
+
+def test_a_checkpoint_with_selectors_is_read_with_its_selections(tmp_path: Path, selecting_state: State) -> None:
+    checkpoint = read_checkpoint(save(tmp_path, {"state_dict": selecting_state}), selections=SELECTIONS)
+    assert checkpoint.config.selections == SELECTIONS
+    assert_same_network(build_network(checkpoint), selecting_state)
+
+
+def test_selections_are_required_for_a_checkpoint_with_selectors(tmp_path: Path, selecting_state: State) -> None:
+    path = save(tmp_path, {f"module.{name}": value for name, value in selecting_state.items()})
+    with pytest.raises(CheckpointError, match="was trained with token selection") as error:
+        read_checkpoint(path)
+    assert "--stts T0:RATIO,S2:RATIO" in error.value.fix
+    with pytest.raises(CheckpointError, match="holds trained selectors") as error:
+        read_checkpoint(path, selections=SELECTIONS, untrained_seed=0)
+
+
+@pytest.mark.parametrize("text", ["T0:0.5", "T1:0.5,S2:0.74", "T0:0.5,T1:0.5,S2:0.74"])
+def test_selectors_of_other_selections_do_not_fit(tmp_path: Path, selecting_state: State, text: str) -> None:
+    with pytest.raises(CheckpointError, match=r"does not fit DualFormer-n: .*_score_predictor"):
+        read_checkpoint(save(tmp_path, selecting_state), selections=parse_selections(text))
+
+
+def test_random_selectors_must_be_asked_for(tmp_path: Path, state: State) -> None:
+    path = save(tmp_path, state)
+    with pytest.raises(CheckpointError, match=r"holds no selector for T0:0\.5, S2:0\.74") as error:
+        read_checkpoint(path, selections=SELECTIONS)
+    assert "--untrained-selector" in error.value.fix
+    first, again, other = (read_checkpoint(path, None, SELECTIONS, seed).state for seed in (0, 0, 1))
+    name = "backbone.time_score_predictor.0.score_network.in_conv.1.weight"
+    assert torch.equal(first[name], again[name])
+    assert not torch.equal(first[name], other[name])
+    assert torch.equal(first["backbone.norm.weight"], state["backbone.norm.weight"])

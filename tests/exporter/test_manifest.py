@@ -28,6 +28,7 @@ from dualexport.exporter.manifest import (
     read_manifest,
     write_manifest,
 )
+from dualexport.exporter.selection import parse_selections
 
 
 @pytest.fixture
@@ -107,9 +108,36 @@ def test_a_second_export_of_the_same_weights_keeps_the_other_artifacts(manifest:
     assert again.with_artifact(manifest.artifacts[0]).artifacts == manifest.artifacts
 
 
-def test_an_export_of_other_weights_starts_afresh(manifest: Manifest) -> None:
-    other = replace(manifest, artifacts=(), weights=Weights(seed=1))
-    assert open_manifest(other).artifacts == ()
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": Weights(seed=1)},
+        {"weights": Weights(Path("n.pth"), "ab" * 32, selector_seed=0)},
+        {"selections": parse_selections("T0:0.5")},
+    ],
+)
+def test_an_export_of_another_network_starts_afresh(manifest: Manifest, change: dict[str, Any]) -> None:
+    assert open_manifest(replace(manifest, artifacts=(), **change)).artifacts == ()
+
+
+def test_selections_are_written_with_their_integers_and_read_back(manifest: Manifest) -> None:
+    weights = replace(manifest.weights, selector_seed=3)
+    selecting = replace(manifest, weights=weights, selections=parse_selections("T0:0.5,S2:0.74"))
+    assert selecting.name == "dualformer-n-T0_0.5-S2_0.74"
+    write_manifest(selecting, manifest.path)
+    assert read_manifest(manifest.folder) == selecting
+    document = json.loads(manifest.path.read_text())
+    assert document["weights"]["untrained_selector_seed"] == 3
+    assert document["selections"] == [
+        {"selection": "T0:0.5", "grid": [8, 56, 56], "kept": [4, 56, 56]},
+        {"selection": "S2:0.74", "grid": [4, 14, 14], "kept": [4, 12, 12]},
+    ]
+
+
+def test_a_selection_that_is_none_is_refused(manifest: Manifest) -> None:
+    edit(manifest, selections=[{"selection": "half"}])
+    with pytest.raises(ManifestError, match="is not a manifest"):
+        read_manifest(manifest.folder)
 
 
 def test_the_preferred_precision_is_found_whatever_the_order(manifest: Manifest) -> None:
