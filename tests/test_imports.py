@@ -21,7 +21,8 @@ EDGE_MODULES = (
     "exporter.manifest",
     "runtimes.classify",
     "runtimes.compare",
-    "runtimes.planning",
+    "runtimes.devices",
+    "runtimes.plan",
 )
 
 
