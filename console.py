@@ -51,6 +51,8 @@ def print_export(summary: Mapping[str, Any]) -> None:
     ]
     columns = ("file", "graph", "MB", "opset", "nodes", "clips", "largest diff", "cosine")
     _print_table("Written, and compared with the PyTorch network (FP32)", columns, rows)
+    for selection in summary.get("selections", ()):
+        print(f"token selection: {selection}")
     print(
         f"DualFormer-{summary['model'].value}: {summary['parameters'] / 1e6:.1f} M parameters, "
         f"{summary['gmacs_per_view']:.1f} GMACs a view; {summary['seconds']:.1f} s"

@@ -23,7 +23,7 @@ from .token_selection import gather_groups
 
 
 class PixelEmbed(nn.Module):
-    """The first patch embedding as one matrix product over rows of pixels, then LayerNorm.
+    """The first patch embedding as one matrix product over rows of pixels; `norm` follows it.
 
     Takes float32 (batch, 3, frames, height, width), normalized, or uint8 (batch, frames, height, width, 3), raw RGB;
     returns rows in the order asked for, (tokens * batch, width).
@@ -44,12 +44,12 @@ class PixelEmbed(nn.Module):
         else:
             x = x.reshape(-1, 3, depth, d, height, h, width, w)
             x = x.permute(2, 4, 6, 0, 1, 3, 5, 7)  # (depth, height, width, batch, 3, d, h, w)
-        out: Tensor = self.norm(self.proj(order.from_grid(x.reshape(-1, 3 * d * h * w))))
+        out: Tensor = self.proj(order.from_grid(x.reshape(-1, 3 * d * h * w)))
         return out
 
 
 class TokenEmbed(nn.Module):
-    """A later patch embedding: rows in grid order -> the next stage's rows, in the order asked for."""
+    """A later patch embedding: rows in grid order -> the next stage's rows, in the order asked for; `norm` follows."""
 
     def __init__(self, reference: nn.Conv3d, grid: Grid) -> None:
         super().__init__()
@@ -58,9 +58,7 @@ class TokenEmbed(nn.Module):
         self.norm = nn.LayerNorm(reference.out_channels, eps=LAYER_NORM_EPSILON)
 
     def forward(self, rows: Tensor, order: TokenOrder) -> Tensor:
-        x = volume_to_rows(self.proj(rows_to_volume(rows, self.grid)))
-        out: Tensor = self.norm(order.from_grid(x))
-        return out
+        return order.from_grid(volume_to_rows(self.proj(rows_to_volume(rows, self.grid))))
 
 
 class FoldedDualFormer(nn.Module):
@@ -98,18 +96,19 @@ class FoldedDualFormer(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, kept = frames, None
-        for stage, (embed, position) in enumerate(zip(self.patch_embeds, self.pos_block, strict=True)):
+        for stage, position in enumerate(self.pos_block):
+            embed = cast("PixelEmbed | TokenEmbed", self.patch_embeds[stage])
             blocks = cast("list[FoldedBlock]", list(cast(nn.ModuleList, self.blocks[stage])))
             selectors = self._selectors_before(stage)
             grid = self.config.embedded_grid(stage)
             x = embed(x, TokenOrder.of_grid(grid) if selectors else blocks[0].order)
             for selector in selectors:
                 if isinstance(selector, FoldedTemporalSelector):
-                    x, chosen = selector(x)
+                    x, chosen = selector(x, embed.norm(x))
                     kept = chosen if kept is None else gather_groups(kept, chosen)
                 else:
-                    x = selector(x)
-            x = _run_stage(x, blocks, position)
+                    x = selector(x, embed.norm(x))
+            x = _run_stage(embed.norm(x), blocks, position)
         tokens = standardize(x).reshape(-1, frames.shape[0], x.shape[-1])  # (tokens, batch, channels)
         pooled = tokens.float().mean(dim=0)
         logits: Tensor = self.cls_head(pooled.to(x.dtype)).float()

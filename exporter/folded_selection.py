@@ -1,4 +1,8 @@
-"""Token selection on the folded network's rows: one gather keeps the chosen tokens and puts them in the next order."""
+"""Token selection on the folded network's rows: one gather keeps the chosen tokens and puts them in the next order.
+
+Selectors score a stage's embedded tokens but gather from what their LayerNorm reads: it is point-wise over tokens, so
+doing it again for those that are kept costs less than writing all of them for a gather to read.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,10 @@ from .token_selection import SpatialSelector, TemporalSelector, anchor_table, se
 
 
 class RowSelector(nn.Module):
-    """What both kinds share: rows of `grid`, in grid order (tokens * batch, channels) -> rows of `order`."""
+    """What both kinds share: rows of `grid`, in grid order (tokens * batch, channels) -> rows of `order`.
+
+    They take the rows to keep some of, and the same rows embedded, to score.
+    """
 
     def __init__(self, reference: TemporalSelector | SpatialSelector, grid: Grid, order: TokenOrder) -> None:
         super().__init__()
@@ -31,9 +38,9 @@ class RowSelector(nn.Module):
 class FoldedTemporalSelector(RowSelector):
     """The best frames of a clip, in their order; returns the rows and which frames they are, int32 (batch, kept)."""
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
         frames, height, width = self.grid
-        x = rows.reshape(frames, height * width, -1, rows.shape[-1])  # (frames, positions, batch, channels)
+        x = embedded.reshape(frames, height * width, -1, rows.shape[-1])  # (frames, positions, batch, channels)
         pooled = torch.cat((x.mean(dim=1), x.amax(dim=1)), dim=-1).transpose(0, 1)  # (batch, frames, 2 * channels)
         kept, clips = self.order.grid[0], x.shape[2]
         chosen = select_best(self.score_network(pooled), kept)  # (batch, kept)
@@ -50,9 +57,9 @@ class FoldedSpatialSelector(RowSelector):
         self.side = reference.side
         self.stride = reference.stride
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, embedded: Tensor) -> Tensor:
         frames, height, width = self.grid
-        x = rows.reshape(frames, height * width, -1, rows.shape[-1]).transpose(1, 2)
+        x = embedded.reshape(frames, height * width, -1, rows.shape[-1]).transpose(1, 2)
         clips = x.shape[1]
         scores = self.score_network(x.reshape(frames * clips, height * width, -1))
         score_map = scores.reshape(frames * clips, 1, height, width)
