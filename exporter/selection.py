@@ -1,6 +1,6 @@
 """The notation of token selections: `T0:0.5` keeps half of the frames before stage 0, `S2:0.74` a region of each frame.
 
-Source of the notation: STTS (arXiv 2111.11591), section 4. Needs neither torch nor onnx.
+Source of the notation: STTS (arXiv 2111.11591). Needs neither torch nor onnx.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ NORMALIZATION_EPSILON = 1e-5
 class ScoreNetwork(nn.Module):
     """How informative each token is: (groups, tokens, width) -> (groups, tokens).
 
-    Half of the channels stay each token's own, the other half is replaced by its mean over the group (section 3.2).
+    Half of the channels stay each token's own, the other half is replaced by its mean over the group. A group
+    is a clip's frames, or a frame's tokens.
     """
 
     def __init__(self, width: int) -> None:
@@ -71,7 +72,7 @@ class TemporalSelector(nn.Module):
 class SpatialSelector(nn.Module):
     """The best square region of each frame, `side` tokens wide; `sigma` is the noise of training.
 
-    Candidates ("anchors") lie on a coarse grid, of which there are as many as the grid of tokens holds (section 3.3).
+    The candidates ("anchors") start at every `stride`-th row and column; the best has the largest mean score.
     """
 
     def __init__(self, width: int, height: int, side: int) -> None:

@@ -1,0 +1,125 @@
+"""What token selection saves: each graph with and without it, in one run.
+
+Usage: python benchmarks/token_selection.py [--model t --model b] [--rounds 3]
+
+Per selection and graph: multiply-accumulates, megabytes moved, layers and estimated latency of the FP16 plan, and ONNX
+Runtime's latency of the FP32 graph on this machine (median; the selections alternate). Below each figure is its ratio
+to the same graph without selection. "in selectors" are layers made of nothing else. Needs TensorRT, but no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from dualexport.contracts import Graph, ModelSize
+from dualexport.exporter.checkpoint import build_random_network
+from dualexport.exporter.dualformer import DualFormer
+from dualexport.exporter.onnx_export import OnnxOptions, simplify_graph, trace_network
+from dualexport.exporter.selection import parse_selections
+from dualexport.runtimes.devices import DEVICES, DeviceName, estimate
+from dualexport.runtimes.onnx_runner import OnnxRunner
+from dualexport.runtimes.plan import EnginePlan
+from dualexport.runtimes.planning import plan_onnx
+from torch import Tensor, nn
+
+SELECTIONS = ("", "T0:0.75", "T0:0.5", "T0:0.25", "T0:0.5,S2:0.74")
+DEVICE = DEVICES[DeviceName.AGX_ORIN]
+SELECTOR = "_score_predictor."
+
+
+class PlainHalf(nn.Module):
+    """The plain network with everything in FP16 between a float32 clip and float32 logits."""
+
+    def __init__(self, network: DualFormer) -> None:
+        super().__init__()
+        self.config = network.config
+        self.backbone = copy.deepcopy(network.backbone).half()
+        self.cls_head = copy.deepcopy(network.cls_head).half()
+
+    def forward(self, clip: Tensor) -> Tensor:
+        logits: Tensor = self.cls_head(self.backbone(clip.half()))
+        return logits.float()
+
+
+# Each way of writing the network down: its FP32 form, which ONNX Runtime runs, and its FP16 form, which is planned.
+GRAPHS: dict[Graph, Callable[[DualFormer], tuple[nn.Module, nn.Module]]] = {
+    Graph.PLAIN: lambda network: (network, PlainHalf(network)),
+}
+
+
+@dataclass
+class Measurement:
+    """The figures of one graph with one selection."""
+
+    plan: EnginePlan
+    runner: OnnxRunner
+    runs_ms: list[float]
+
+    def figures(self) -> dict[str, float]:
+        in_selectors = [
+            layer for layer in self.plan.layers if layer.origins and all(SELECTOR in name for name in layer.origins)
+        ]
+        return {
+            "GMACs": self.plan.graph_macs / 1e9,
+            "MB moved": self.plan.moved_bytes / 1e6,
+            "in selectors": sum(layer.moved_bytes for layer in in_selectors) / 1e6,
+            "layers": len(self.plan.layers),
+            f"{DEVICE.name.value} ms": estimate(self.plan, DEVICE).total_ms,
+            "ONNX Runtime ms": statistics.median(self.runs_ms),
+        }
+
+
+def write(network: nn.Module, path: Path) -> Path:
+    traced = trace_network(network.eval(), OnnxOptions())
+    path.write_bytes(simplify_graph(traced).SerializeToString())
+    return path
+
+
+def prepare(size: ModelSize, graph: Graph, selection: str, folder: Path) -> Measurement:
+    network = build_random_network(size, 0, parse_selections(selection) if selection else ())
+    single, half = GRAPHS[graph](network)
+    plan = plan_onnx(write(half, folder / "half.onnx"))
+    return Measurement(plan, OnnxRunner(write(single, folder / "single.onnx")), [])
+
+
+def measure(size: ModelSize, graph: Graph, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        measurements = {selection: prepare(size, graph, selection, Path(folder)) for selection in SELECTIONS}
+    for _ in range(rounds):
+        for measurement in measurements.values():
+            clip = torch.randn(measurement.runner.inputs[0].shape, generator=torch.Generator().manual_seed(0)).numpy()
+            started = time.perf_counter()
+            measurement.runner.infer({"clip": clip})
+            measurement.runs_ms.append((time.perf_counter() - started) * 1e3)
+    print(f"DualFormer-{size.value}, {graph.value} graph, 1 clip")
+    whole = measurements[""].figures()
+    print(f"{'':16}" + "".join(f"{name:>17}" for name in whole))
+    for selection, measurement in measurements.items():
+        figures = measurement.figures()
+        print(f"{selection or 'all tokens':16}" + "".join(f"{value:17.2f}" for value in figures.values()))
+        if selection:
+            ratios = [f"{value / whole[name]:17.3f}" if whole[name] else f"{'':17}" for name, value in figures.items()]
+            print(f"{'  ratio':16}" + "".join(ratios))
+    print(flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=[size.value for size in ModelSize])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    for size in options.model or ("t", "b"):
+        for graph in GRAPHS:
+            measure(ModelSize(size), graph, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
