@@ -1,58 +1,35 @@
 """What token selection saves: each graph with and without it, in one run.
 
-Usage: python benchmarks/token_selection.py [--model t --model b] [--rounds 3]
+Usage: python benchmarks/token_selection.py [--model t --model b] [--graph folded] [--rounds 3]
 
 Per selection and graph: multiply-accumulates, megabytes moved, layers and estimated latency of the FP16 plan, and ONNX
 Runtime's latency of the FP32 graph on this machine (median; the selections alternate). Below each figure is its ratio
-to the same graph without selection. "in selectors" are layers made of nothing else. Needs TensorRT, but no GPU.
+to the same graph without selection. "in selectors" are layers made of nothing else. The folded plan takes uint8 frames.
+Needs TensorRT, but no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from dualexport.contracts import Graph, ModelSize
+import numpy as np
+from dualexport.contracts import Graph, InputType, ModelSize, Precision
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer import DualFormer
-from dualexport.exporter.onnx_export import OnnxOptions, simplify_graph, trace_network
+from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.exporter.selection import parse_selections
 from dualexport.runtimes.devices import DEVICES, DeviceName, estimate
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from dualexport.runtimes.plan import EnginePlan
 from dualexport.runtimes.planning import plan_onnx
-from torch import Tensor, nn
 
 SELECTIONS = ("", "T0:0.75", "T0:0.5", "T0:0.25", "T0:0.5,S2:0.74")
 DEVICE = DEVICES[DeviceName.AGX_ORIN]
 SELECTOR = "_score_predictor."
-
-
-class PlainHalf(nn.Module):
-    """The plain network with everything in FP16 between a float32 clip and float32 logits."""
-
-    def __init__(self, network: DualFormer) -> None:
-        super().__init__()
-        self.config = network.config
-        self.backbone = copy.deepcopy(network.backbone).half()
-        self.cls_head = copy.deepcopy(network.cls_head).half()
-
-    def forward(self, clip: Tensor) -> Tensor:
-        logits: Tensor = self.cls_head(self.backbone(clip.half()))
-        return logits.float()
-
-
-# Each way of writing the network down: its FP32 form, which ONNX Runtime runs, and its FP16 form, which is planned.
-GRAPHS: dict[Graph, Callable[[DualFormer], tuple[nn.Module, nn.Module]]] = {
-    Graph.PLAIN: lambda network: (network, PlainHalf(network)),
-}
 
 
 @dataclass
@@ -77,17 +54,13 @@ class Measurement:
         }
 
 
-def write(network: nn.Module, path: Path) -> Path:
-    traced = trace_network(network.eval(), OnnxOptions())
-    path.write_bytes(simplify_graph(traced).SerializeToString())
-    return path
-
-
 def prepare(size: ModelSize, graph: Graph, selection: str, folder: Path) -> Measurement:
     network = build_random_network(size, 0, parse_selections(selection) if selection else ())
-    single, half = GRAPHS[graph](network)
-    plan = plan_onnx(write(half, folder / "half.onnx"))
-    return Measurement(plan, OnnxRunner(write(single, folder / "single.onnx")), [])
+    input_type = InputType.UINT8 if graph is Graph.FOLDED else InputType.FLOAT32
+    half, single = folder / "half.onnx", folder / "single.onnx"
+    export_onnx(network, half, OnnxOptions(graph, Precision.FP16, input_type), parent=None)
+    export_onnx(network, single, OnnxOptions(graph, Precision.FP32), parent=None)
+    return Measurement(plan_onnx(half), OnnxRunner(single), [])
 
 
 def measure(size: ModelSize, graph: Graph, rounds: int) -> None:
@@ -95,7 +68,8 @@ def measure(size: ModelSize, graph: Graph, rounds: int) -> None:
         measurements = {selection: prepare(size, graph, selection, Path(folder)) for selection in SELECTIONS}
     for _ in range(rounds):
         for measurement in measurements.values():
-            clip = torch.randn(measurement.runner.inputs[0].shape, generator=torch.Generator().manual_seed(0)).numpy()
+            shape = measurement.runner.inputs[0].shape
+            clip = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
             started = time.perf_counter()
             measurement.runner.infer({"clip": clip})
             measurement.runs_ms.append((time.perf_counter() - started) * 1e3)
@@ -114,11 +88,12 @@ def measure(size: ModelSize, graph: Graph, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=[size.value for size in ModelSize])
+    parser.add_argument("--graph", action="append", choices=[graph.value for graph in Graph])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     for size in options.model or ("t", "b"):
-        for graph in GRAPHS:
-            measure(ModelSize(size), graph, options.rounds)
+        for graph in options.graph or [graph.value for graph in Graph]:
+            measure(ModelSize(size), Graph(graph), options.rounds)
 
 
 if __name__ == "__main__":

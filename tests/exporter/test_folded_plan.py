@@ -5,30 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dualexport.contracts import InputType, ModelSize, Precision
+from dualexport.contracts import Graph, InputType, ModelSize, Precision
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
+from dualexport.exporter.selection import parse_selections
 from dualexport.runtimes.planning import plan_onnx
 
-# size, input -> layers, megabytes moved, attentions
+# size and selections -> layers, megabytes moved, attentions; uint8 input
 LIMITS = {
-    (ModelSize.N, InputType.FLOAT32): (90, 200, 8),
-    (ModelSize.T, InputType.UINT8): (173, 1120, 18),
+    (ModelSize.N, ""): (90, 192, 8),
+    (ModelSize.T, ""): (173, 1120, 18),
+    (ModelSize.T, "T0:0.5"): (185, 609, 18),  # 0.55 of the megabytes without selection
 }
 
 
-@pytest.mark.parametrize(("size", "input_type"), LIMITS)
-def test_the_fp16_plan_stays_within_its_limits(
-    tmp_path: Path, exported: Path, size: ModelSize, input_type: InputType
-) -> None:
+@pytest.mark.parametrize(("size", "selections"), LIMITS)
+def test_the_fp16_plan_stays_within_its_limits(tmp_path: Path, size: ModelSize, selections: str) -> None:
     pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
-    layers, megabytes, attentions = LIMITS[size, input_type]
-    path = exported / "dualformer-n.fp16.onnx"
-    if size is not ModelSize.N:
-        path = tmp_path / "folded.onnx"
-        options = OnnxOptions(precision=Precision.FP16, input_type=input_type)
-        export_onnx(build_random_network(size, seed=0), path, options, parent=None)
-    plan = plan_onnx(path)
+    layers, megabytes, attentions = LIMITS[size, selections]
+    network = build_random_network(size, 0, parse_selections(selections) if selections else ())
+    options = OnnxOptions(Graph.FOLDED, Precision.FP16, InputType.UINT8)
+    plan = plan_onnx(export_onnx(network, tmp_path / "folded.onnx", options, parent=None).path)
     assert len(plan.layers) <= layers
     assert plan.moved_bytes <= megabytes * 1e6
     assert (plan.attentions, plan.fused_attentions) == (attentions, attentions)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from dualexport.contracts import ExportError, ModelSize, Preprocessing
+from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer import CONFIGS, HEAD_DIM, DualFormer, Grid, attend
 from dualexport.exporter.folded_layers import Attend, rows_to_volume, volume_to_rows
 from dualexport.exporter.folding import fold
+from dualexport.exporter.selection import parse_selections
 from dualexport.exporter.token_order import TokenOrder
 from torch import Tensor, nn
 
@@ -114,3 +116,17 @@ def test_attention_on_rows_equals_attention_on_heads(sequences: int, heads: int)
     rows = [x.reshape(-1, heads * HEAD_DIM) for x in (query * HEAD_DIM**-0.5, key, value)]
     found = Attend()(*rows, queries, keys)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)  # its softmax is float32
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("text", ["T0:0.5", "S2:0.74", "T0:0.5,S2:0.74", "T1:0.5", "T0:1,S2:1"])
+def test_folded_selection_keeps_the_same_tokens(text: str, batch: int) -> None:
+    network = build_random_network(ModelSize.N, 0, parse_selections(text))
+    clips = torch.randn(batch, *network.config.clip_shape, generator=torch.Generator().manual_seed(batch))
+    with torch.no_grad():
+        expected, kept = network(clips), network.backbone.pool_selected(clips)[1]
+        found = fold(network, with_selection=True)(clips)
+    if kept is not None:
+        found, found_kept = found
+        assert torch.equal(found_kept, kept)
+    torch.testing.assert_close(found, expected, atol=EXACT, rtol=0)
