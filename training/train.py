@@ -30,6 +30,7 @@ from torch.nn import functional
 from training_head import TrainingHead
 
 WEIGHT_DECAY = 0.02
+CENTERING_CLIPS = 120
 HEAD_SCALE = 10.0  # of the learning rate: the head starts at zero, the backbone where motion is seen already
 HELD_OUT_SEED = 1_000_000  # of the clips that measure; training seeds are far below
 
@@ -72,7 +73,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("demo/training"), help="folder of checkpoints and clip caches")
-    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--rate", type=float, default=2e-4, help="of learning; half of it on whole pictures")
     parser.add_argument("--tiny-clips", type=int, default=3000)
     parser.add_argument("--tiny-steps", type=int, default=1000)
     parser.add_argument("--small-steps", type=int, default=1300)
@@ -88,8 +89,8 @@ def parse_options() -> argparse.Namespace:
 def phases(options: argparse.Namespace) -> tuple[Phase, ...]:
     return (
         Phase(56, 0.45, options.tiny_clips, options.tiny_steps, 16, options.rate, options.seed + 3),
-        Phase(112, 0.65, options.small_clips, options.small_steps, 8, 5e-4, options.seed + 1),
-        Phase(224, 1.0, options.whole_clips, options.whole_steps, 8, 4e-4, options.seed + 2),
+        Phase(112, 0.65, options.small_clips, options.small_steps, 8, options.rate, options.seed + 1),
+        Phase(224, 1.0, options.whole_clips, options.whole_steps, 8, options.rate / 2, options.seed + 2),
     )
 
 
@@ -141,6 +142,7 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
                 flush=True,
             )
         if state.step % options.evaluate_every == 0 or state.step == phase.steps:
+            center_features(state.average, clips[:CENTERING_CLIPS])
             report(state, phase, held_out, (float(np.mean(losses[-50:])), float(np.mean(hits[-50:]))), options.run)
             save(state, options.run / "checkpoint.pt")
 
@@ -149,7 +151,6 @@ def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, flo
     """One optimizer step; its clips depend on the phase and the step alone. Returns loss and share of hits."""
     random = np.random.default_rng((phase.seed, state.step))
     count = len(clips)
-    # Each pass over the clips is a fresh permutation.
     epoch, offset = divmod(state.step * phase.batch, count // phase.batch * phase.batch)
     order = np.random.default_rng((phase.seed, 7, epoch)).permutation(count)[offset : offset + phase.batch]
     pairs = [augment(clips[index], int(index) % len(ACTIONS), random) for index in order]
@@ -166,6 +167,18 @@ def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, flo
     state.optimizer.step()
     follow(state.average, state.network, min(0.99, (state.step + 1) / (state.step + 10)))
     return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def center_features(network: DualFormer, clips: np.ndarray) -> None:
+    """Measure the averaged network's own feature statistics: an average of the trained one's lags behind."""
+    norm = network.cls_head.norm
+    norm.reset_running_stats()
+    norm.momentum = None  # a plain mean over the batches
+    norm.train()
+    with torch.no_grad():
+        for begin in range(0, len(clips), 24):
+            network(normalize(clips[begin : begin + 24]))
+    norm.eval()
 
 
 def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
@@ -227,6 +240,7 @@ def save(state: State, path: Path) -> None:
 
 
 def save_weights(network: DualFormer, path: Path) -> None:
+    """Write the network as it is exported: plain head, half precision."""
     network.cls_head = network.cls_head.folded()
     state = network.state_dict()
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}

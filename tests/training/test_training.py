@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dualexport.calibration.scenes import ACTIONS
+from dualexport.exporter.checkpoint import build_network, read_checkpoint
 from dualexport.exporter.dualformer import DualFormer
 from torch import nn
 
@@ -18,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 from augment import augment
 from fast_convolution import speed_up
 from motion_energy import init_network
+from train import save_weights
 from training_head import TrainingHead
 
 TOLERANCE = 1e-5  # of the largest value
+HALF_TOLERANCE = 0.02  # of the largest logit: the weights are stored in half precision
 HEADINGS = {"moving left": (0, -1), "moving right": (0, 1), "moving up": (-1, 0), "moving down": (1, 0)}
 
 
@@ -59,6 +63,20 @@ def test_the_folded_head_computes_what_the_trained_one_does() -> None:
         head(features)
     head.eval()
     assert (head(features) - head.folded()(features)).abs().max() < 1e-4
+
+
+def test_trained_weights_are_a_checkpoint_that_computes_the_same(nano: DualFormer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = speed_up(init_network(DualFormer(replace(nano.config, classes=len(ACTIONS))))).eval()
+    trained.cls_head = TrainingHead(nano.config.widths[-1], len(ACTIONS)).eval()
+    nn.init.normal_(trained.cls_head.fc_cls.weight, std=0.1)
+    clip = torch.randn(1, *nano.config.clip_shape)
+    with torch.no_grad():
+        logits = trained(clip)
+        save_weights(trained, tmp_path / "trained.safetensors")
+        read = build_network(read_checkpoint(tmp_path / "trained.safetensors"))
+        assert read.config.classes == len(ACTIONS)
+        assert (read(clip) - logits).abs().max() < HALF_TOLERANCE * logits.abs().max()
 
 
 @pytest.mark.parametrize("action", HEADINGS)
