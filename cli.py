@@ -317,3 +317,21 @@ def lint(
         console.print_findings(model.name, releases, findings)
     if findings:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: dualexport synth --output videos --clips 24 --seed 1, then --clips videos/labels.csv")
+def synth(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the videos and labels.csv go.")],
+    clips: Annotated[int, typer.Option(min=1, help="Videos; any twelve in a row show each action once.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write labelled .mp4 files of generated scenes: twelve actions that no single frame tells apart."""
+    from .calibration.synthetic import write_dataset
+
+    with console.show_progress() as progress:
+        dataset = write_dataset(output, clips, seed, progress)
+    if as_json:
+        console.print_json({"seed": seed, "dataset": dataset})
+    else:
+        console.print_dataset(dataset)

@@ -23,6 +23,7 @@ from .runtimes.devices import ASSUMPTIONS
 from .runtimes.plan import LayerKind
 
 if TYPE_CHECKING:
+    from .calibration.synthetic import Dataset
     from .exporter.lint import Finding
     from .exporter.tensorrt_support import TensorRTRelease
     from .runtimes.classify import Prediction
@@ -109,6 +110,12 @@ def print_findings(model: str, releases: Sequence[TensorRTRelease], findings: Se
         print(f"  fix: {finding.fix}")
     if not findings:
         print(f"{model}: nothing that {_release_names(releases)} would refuse")
+
+
+def print_dataset(dataset: Dataset) -> None:
+    """How many videos show which action, and where their list is."""
+    rows = [(action, str(count)) for action, count in dataset.clips_by_action.items()]
+    _print_table(f"{len(dataset.videos)} videos, listed in {dataset.labels}", ("action", "videos"), rows)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -1,8 +1,12 @@
-"""Moving patterns: clips that are there when no video is."""
+"""Videos that are there when no video is: clips of generated scenes, and .mp4 files with their labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,11 +15,60 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Clip, Preprocessing, staged_path
+from ..contracts import Clip, Preprocessing, Progress, no_progress, staged_path
+from .scenes import SCENE_SIZE, make_scene, render_scene
 
 VIDEO_SIZE = (256, 340)  # height and width in pixels, as Kinetics videos are commonly stored
 FRAME_RATE = 25
 CONTAINERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov"}
+LABELS_FILE = "labels.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Labelled videos on disk: `labels` is the list (path,label) that a clip source reads."""
+
+    labels: Path
+    videos: tuple[Path, ...]
+    clips_by_action: dict[str, int]
+
+
+def write_dataset(folder: Path, clips: int, seed: int, progress: Progress = no_progress) -> Dataset:
+    """Encode scenes 0 to `clips` - 1 of data set `seed` as .mp4 files, and list them in labels.csv.
+
+    The list appears last, and a failed run takes its videos away again. Raises OutputError.
+    """
+    labelled: dict[Path, str] = {}
+    try:
+        with staged_path(folder / LABELS_FILE) as staged:
+            for index in range(clips):
+                progress("rendering videos", index, clips)
+                scene = make_scene(seed, index)
+                video = folder / f"{index:05d}-{scene.action.replace(' ', '-')}.mp4"
+                labelled[video] = scene.action
+                write_video(video, render_scene(scene))
+            with staged.open("w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(("path", "label"))
+                rows.writerows((video.name, label) for video, label in labelled.items())
+    except BaseException:
+        for video in labelled:
+            with suppress(OSError):
+                video.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing else lies in it
+        raise
+    progress("rendering videos", clips, clips)
+    return Dataset(folder / LABELS_FILE, tuple(labelled), dict(Counter(labelled.values())))
+
+
+def generated_clips(count: int, preprocessing: Preprocessing, seed: int = 0) -> Iterator[Clip]:
+    """Scenes 0 to `count` - 1 of data set `seed` as clips, without the loss of an encoded video."""
+    frames = range(0, preprocessing.frames * preprocessing.stride, preprocessing.stride)
+    for index in range(count):
+        scene = make_scene(seed, index)
+        data = render_scene(scene, frames, preprocessing.size, preprocessing.size / SCENE_SIZE)
+        yield Clip(f"scene {seed}/{index}", 0, data, preprocessing, tuple(frames), scene.action)
 
 
 def render_pattern(seed: int, frames: int, height: int, width: int) -> NDArray[np.uint8]:

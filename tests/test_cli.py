@@ -320,3 +320,22 @@ def test_lint_passes_what_onnx_wrote_and_names_what_it_refuses(
     assert finding["node"] == broken.graph.node[3].name
     assert finding["fix"]
     assert_refused(run(capsys, "lint", tmp_path / "gone.onnx"), "gone.onnx")
+
+
+def test_synth_writes_videos_that_their_list_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "synth", "--output", tmp_path / "videos", "--clips", 2, "--seed", 4, "--json")
+    dataset = json.loads(out)["dataset"]
+    assert code == 0
+    assert dataset["clips_by_action"] == {"moving left": 1, "moving right": 1}
+    names = [Path(video).name for video in dataset["videos"]]
+    assert Path(dataset["labels"]).read_text().splitlines() == [
+        "path,label",
+        f"{names[0]},moving left",
+        f"{names[1]},moving right",
+    ]
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == [*names, "labels.csv"]
+
+
+def test_synth_refuses_a_folder_that_cannot_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_refused(run(capsys, "synth", "--output", tmp_path / "file" / "videos"), "cannot write")

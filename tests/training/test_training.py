@@ -1,0 +1,118 @@
+"""What the training of the demo model relies on: faster convolutions that are the same, and honest augmentation."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dualexport.calibration.scenes import ACTIONS
+from dualexport.exporter.checkpoint import build_network, read_checkpoint
+from dualexport.exporter.dualformer import DualFormer
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+
+from augment import augment
+from fast_convolution import speed_up
+from motion_energy import init_network
+from train import save_weights
+from training_head import TrainingHead
+
+TOLERANCE = 1e-5  # of the largest value
+HALF_TOLERANCE = 0.02  # of the largest logit: the weights are stored in half precision
+HEADINGS = {"moving left": (0, -1), "moving right": (0, 1), "moving up": (-1, 0), "moving down": (1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("convolution", "shape"),
+    [
+        (nn.Conv3d(3, 8, (2, 4, 4), stride=(2, 4, 4)), (2, 3, 4, 8, 8)),
+        (nn.Conv3d(6, 6, (1, 7, 7), stride=(1, 7, 7), groups=6), (2, 6, 4, 15, 14)),
+        (nn.Conv3d(6, 6, 3, padding=1, groups=6), (2, 6, 8, 7, 9)),
+    ],
+    ids=["patches", "reducing", "depth-wise"],
+)
+def test_fast_convolutions_have_the_same_values_and_gradients(convolution: nn.Conv3d, shape: tuple[int, ...]) -> None:
+    fast = speed_up(nn.Sequential(copy.deepcopy(convolution)))
+    results = []
+    for network in (convolution, fast):
+        clip = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        out = network(clip)
+        (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+        results.append((out, clip.grad, *(parameter.grad for parameter in network.parameters())))
+    for wanted, found in zip(*results, strict=True):
+        assert (wanted - found).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+def test_a_convolution_without_a_fast_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="no fast form"):
+        speed_up(nn.Sequential(nn.Conv3d(4, 4, 3)))
+
+
+def test_the_folded_head_computes_what_the_trained_one_does() -> None:
+    torch.manual_seed(0)
+    head = TrainingHead(8, 3)
+    nn.init.normal_(head.fc_cls.weight)
+    features = 3 + 0.2 * torch.randn(16, 8)
+    for _ in range(50):
+        head(features)
+    head.eval()
+    assert (head(features) - head.folded()(features)).abs().max() < 1e-4
+
+
+def test_trained_weights_are_a_checkpoint_that_computes_the_same(nano: DualFormer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = speed_up(init_network(DualFormer(replace(nano.config, classes=len(ACTIONS))))).eval()
+    trained.cls_head = TrainingHead(nano.config.widths[-1], len(ACTIONS)).eval()
+    nn.init.normal_(trained.cls_head.fc_cls.weight, std=0.1)
+    clip = torch.randn(1, *nano.config.clip_shape)
+    with torch.no_grad():
+        logits = trained(clip)
+        save_weights(trained, tmp_path / "trained.safetensors")
+        read = build_network(read_checkpoint(tmp_path / "trained.safetensors"))
+        assert read.config.classes == len(ACTIONS)
+        assert (read(clip) - logits).abs().max() < HALF_TOLERANCE * logits.abs().max()
+
+
+@pytest.mark.parametrize("action", HEADINGS)
+def test_an_augmented_clip_moves_as_its_label_says(action: str) -> None:
+    clip = np.zeros((8, 32, 32, 3), np.uint8)
+    for frame, picture in enumerate(clip):
+        row, column = (14 + (frame - 4) * step for step in HEADINGS[action])
+        picture[row : row + 4, column : column + 4] = 255
+    seen = set()
+    for seed in range(40):
+        changed, label = augment(clip, ACTIONS.index(action), np.random.default_rng(seed))
+        first, last = (np.argwhere(changed[frame, ..., 0]).mean(axis=0) for frame in (0, -1))
+        assert tuple(np.sign(last - first)) == HEADINGS[ACTIONS[label]]
+        seen.add(ACTIONS[label])
+    assert seen == set(HEADINGS)
+
+
+@pytest.mark.parametrize("action", ["shaking", "blinking", "background drifting", "standing still"])
+def test_actions_without_a_direction_keep_their_label(action: str) -> None:
+    clip = np.zeros((4, 8, 8, 3), np.uint8)
+    labels = {augment(clip, ACTIONS.index(action), np.random.default_rng(seed))[1] for seed in range(20)}
+    assert labels == {ACTIONS.index(action)}
+
+
+def test_the_start_tells_left_from_right_before_any_training(nano: DualFormer) -> None:
+    torch.manual_seed(0)
+    backbone = init_network(DualFormer(nano.config)).backbone
+    columns = torch.arange(32.0)
+    frames = [torch.cos(1.2 * (columns - step)).expand(32, 32) for step in range(16)]
+    right = torch.stack(frames).expand(1, 3, 16, 32, 32)
+    energies = []
+    with torch.no_grad():
+        for clip in (right, right.flip(4)):
+            x = backbone.patch_embeds[0](clip.permute(0, 2, 3, 4, 1))
+            x = x + backbone.blocks[0][0].mlp(backbone.blocks[0][0].norm2(x))
+            energies.append(x.mean(dim=(0, 1, 2, 3)))
+    eastward, westward = (slice(4 * heading, 4 * heading + 4, 2) for heading in (0, 4))
+    for energy, ahead, back in ((energies[0], eastward, westward), (energies[1], westward, eastward)):
+        assert energy[ahead].sum() > energy[back].sum() + 1

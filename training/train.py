@@ -1,0 +1,252 @@
+"""Trains the demo model (size n) on generated scenes: small pictures first, then whole ones; see docs/demo-model.md.
+
+Resumes from its last checkpoint when it is started again with the same options. Writes RUN/dualformer-n.safetensors,
+the weights' moving average in half precision, and RUN/curve.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from augment import augment
+from cache import open_clips
+from dualexport.calibration.scenes import ACTIONS
+from dualexport.contracts import ModelSize, Preprocessing, staged_path
+from dualexport.exporter.dualformer import CONFIGS, DualFormer, LocalAttention
+from fast_convolution import speed_up
+from motion_energy import init_network
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from training_head import TrainingHead
+
+WEIGHT_DECAY = 0.02
+CENTERING_CLIPS = 120
+HEAD_SCALE = 10.0  # of the learning rate: the head starts at zero, the backbone where motion is seen already
+HELD_OUT_SEED = 1_000_000  # of the clips that measure; training seeds are far below
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on pictures of one size; `zoom` as in render_scene, `clips` in the cache."""
+
+    size: int
+    zoom: float
+    clips: int
+    steps: int
+    batch: int
+    rate: float
+    seed: int
+
+
+@dataclass
+class State:
+    network: DualFormer
+    average: DualFormer
+    optimizer: torch.optim.Optimizer
+    phase: int = 0
+    step: int = 0
+
+
+def main() -> None:
+    options = parse_options()
+    torch.manual_seed(options.seed)
+    cv2.setNumThreads(1)
+    state = start(options)
+    for number, phase in enumerate(phases(options)):
+        if number >= state.phase:
+            if number > state.phase:
+                state.phase, state.step = number, 0
+            train(state, phase, options)
+    save_weights(state.average, options.run / "dualformer-n.safetensors")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("demo/training"), help="folder of checkpoints and clip caches")
+    parser.add_argument("--rate", type=float, default=2e-4, help="of learning; half of it on whole pictures")
+    parser.add_argument("--tiny-clips", type=int, default=3000)
+    parser.add_argument("--tiny-steps", type=int, default=1000)
+    parser.add_argument("--small-steps", type=int, default=1300)
+    parser.add_argument("--whole-steps", type=int, default=250)
+    parser.add_argument("--small-clips", type=int, default=3000)
+    parser.add_argument("--whole-clips", type=int, default=900)
+    parser.add_argument("--held-out", type=int, default=120)
+    parser.add_argument("--evaluate-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def phases(options: argparse.Namespace) -> tuple[Phase, ...]:
+    return (
+        Phase(56, 0.45, options.tiny_clips, options.tiny_steps, 16, options.rate, options.seed + 3),
+        Phase(112, 0.65, options.small_clips, options.small_steps, 8, options.rate, options.seed + 1),
+        Phase(224, 1.0, options.whole_clips, options.whole_steps, 8, options.rate / 2, options.seed + 2),
+    )
+
+
+def start(options: argparse.Namespace) -> State:
+    """A fresh network, or what the last checkpoint holds."""
+    network = speed_up(init_network(DualFormer(replace(CONFIGS[ModelSize.N], classes=len(ACTIONS)))))
+    network.cls_head = TrainingHead(network.config.widths[-1], len(ACTIONS))
+    body = list(network.backbone.parameters())
+    groups = [
+        {"params": [parameter for parameter in body if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY, "scale": 1.0},
+        {"params": [parameter for parameter in body if parameter.ndim == 1], "weight_decay": 0.0, "scale": 1.0},
+        {"params": list(network.cls_head.parameters()), "weight_decay": WEIGHT_DECAY, "scale": HEAD_SCALE},
+    ]
+    state = State(
+        network,
+        copy.deepcopy(network).eval().requires_grad_(False),
+        torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98)),
+    )
+    path = options.run / "checkpoint.pt"
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        for name in ("network", "average", "optimizer"):
+            getattr(state, name).load_state_dict(saved[name])
+        state.phase, state.step = saved["phase"], saved["step"]
+        print(f"resuming phase {state.phase} at step {state.step}", flush=True)
+    return state
+
+
+def open_phase(options: argparse.Namespace, phase: Phase) -> np.ndarray:
+    return open_clips(options.run, phase.seed, phase.clips, phase.size, phase.zoom)
+
+
+def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
+    clips = open_phase(options, phase)
+    held_out = open_clips(options.run, HELD_OUT_SEED, options.held_out, phase.size, phase.zoom)
+    for network in (state.network, state.average):
+        fit_windows(network, phase.size)
+    started, losses, hits = time.monotonic(), [], []
+    while state.step < phase.steps:
+        loss, hit = take_step(state, phase, clips)
+        losses.append(loss)
+        hits.append(hit)
+        state.step += 1
+        if state.step % 10 == 0:
+            seconds = (time.monotonic() - started) / len(losses)
+            print(
+                f"{phase.size} px step {state.step}/{phase.steps} loss {np.mean(losses[-30:]):.3f} "
+                f"top-1 {np.mean(hits[-30:]):.3f} {seconds:.2f} s/step",
+                flush=True,
+            )
+        if state.step % options.evaluate_every == 0 or state.step == phase.steps:
+            center_features(state.average, clips[:CENTERING_CLIPS])
+            report(state, phase, held_out, (float(np.mean(losses[-50:])), float(np.mean(hits[-50:]))), options.run)
+            save(state, options.run / "checkpoint.pt")
+
+
+def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, float]:
+    """One optimizer step; its clips depend on the phase and the step alone. Returns loss and share of hits."""
+    random = np.random.default_rng((phase.seed, state.step))
+    count = len(clips)
+    epoch, offset = divmod(state.step * phase.batch, count // phase.batch * phase.batch)
+    order = np.random.default_rng((phase.seed, 7, epoch)).permutation(count)[offset : offset + phase.batch]
+    pairs = [augment(clips[index], int(index) % len(ACTIONS), random) for index in order]
+    labels = torch.tensor([label for _, label in pairs])
+    rate = phase.rate * min(1.0, (state.step + 1) / 20) * (0.5 + 0.5 * math.cos(math.pi * state.step / phase.steps))
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    state.network.train()
+    logits = state.network(normalize(np.stack([clip for clip, _ in pairs])))
+    loss = functional.cross_entropy(logits, labels, label_smoothing=0.05)
+    state.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    follow(state.average, state.network, min(0.99, (state.step + 1) / (state.step + 10)))
+    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def center_features(network: DualFormer, clips: np.ndarray) -> None:
+    """Measure the averaged network's own feature statistics: an average of the trained one's lags behind."""
+    norm = network.cls_head.norm
+    norm.reset_running_stats()
+    norm.momentum = None  # a plain mean over the batches
+    norm.train()
+    with torch.no_grad():
+        for begin in range(0, len(clips), 24):
+            network(normalize(clips[begin : begin + 24]))
+    norm.eval()
+
+
+def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move the averaged weights and statistics towards the network's."""
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:
+                mean.copy_(value)
+
+
+def normalize(clips: np.ndarray) -> Tensor:
+    """Uint8 (batch, frames, size, size, 3) -> float32 (batch, 3, frames, size, size)."""
+    values = Preprocessing()
+    scaled = (torch.from_numpy(np.array(clips)).float() - torch.tensor(values.mean)) / torch.tensor(values.std)
+    return scaled.permute(0, 4, 1, 2, 3)
+
+
+def fit_windows(network: DualFormer, size: int) -> None:
+    """On small pictures a window of a late stage is the whole picture; no parameter depends on it."""
+    for stage, blocks in enumerate(network.backbone.blocks):
+        for module in blocks.modules():
+            if isinstance(module, LocalAttention):
+                side = min(7, size // (4 * 2**stage))
+                module.window = (module.window[0], side, side)
+
+
+def report(state: State, phase: Phase, held_out: np.ndarray, trained: tuple[float, float], run: Path) -> None:
+    """Measure the averaged network on held-out clips: one line to the screen, one to the curve."""
+    confusion = np.zeros((len(ACTIONS), len(ACTIONS)), int)
+    with torch.no_grad():
+        for begin in range(0, len(held_out), 8):
+            logits = state.average(normalize(np.asarray(held_out[begin : begin + 8])))
+            for offset, found in enumerate(logits.argmax(1).tolist()):
+                confusion[(begin + offset) % len(ACTIONS), found] += 1
+    accuracy = np.trace(confusion) / confusion.sum()
+    rates = confusion.diagonal() / confusion.sum(1)
+    print(
+        f"held-out top-1 {accuracy:.3f}: " + ", ".join(f"{a} {r:.2f}" for a, r in zip(ACTIONS, rates, strict=True)),
+        flush=True,
+    )
+    with (run / "curve.csv").open("a", newline="") as file:
+        csv.writer(file).writerow([phase.size, state.step, *(f"{value:.4f}" for value in (*trained, accuracy))])
+
+
+def save(state: State, path: Path) -> None:
+    with staged_path(path) as staged:
+        torch.save(
+            {
+                "network": state.network.state_dict(),
+                "average": state.average.state_dict(),
+                "optimizer": state.optimizer.state_dict(),
+                "phase": state.phase,
+                "step": state.step,
+            },
+            staged,
+        )
+
+
+def save_weights(network: DualFormer, path: Path) -> None:
+    """Write the network as it is exported: plain head, half precision."""
+    network.cls_head = network.cls_head.folded()
+    state = network.state_dict()
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    with staged_path(path) as staged:
+        save_file({name: value.contiguous() for name, value in halves.items()}, staged)
+
+
+if __name__ == "__main__":
+    main()
