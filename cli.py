@@ -152,8 +152,6 @@ def onnx(
             onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in precisions
         ]
         artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
-        if Precision.FP16 in precisions:
-            steps.note_half_precision(network, variants[0], proof.clips, progress)
     if ignored:
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:

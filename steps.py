@@ -63,6 +63,9 @@ def export_proven(
             path = staging.enter_context(staged_path(final))
             staged[final] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=progress)
         reports = compare_artifacts(network, {path.name: file for path, file in staged.items()}, proof, progress)
+        for options in variants:
+            if options.precision is Precision.FP16:  # before a failed comparison ends this: it may be the reason
+                note_half_precision(network, options, proof.clips, progress)
         require_parity(reports)
         artifacts = tuple(replace(file, path=path) for path, file in staged.items())
         for artifact in artifacts:

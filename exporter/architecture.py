@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..contracts import ModelSize, Preprocessing
+from ..contracts import InputType, ModelSize, Preprocessing
 from .selection import Grid, Selection, SelectionKind
 from .token_grids import IMAGE_SIZE, check_selections, stage_grids, trained_grid
 
@@ -30,6 +30,11 @@ class DualFormerConfig:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """Shape of one clip: (3, frames, height, width)."""
         return (3, self.frames, IMAGE_SIZE, IMAGE_SIZE)
+
+    def input_shape(self, input_type: InputType) -> tuple[int, int, int, int]:
+        """Shape of one clip as a network with that input takes it: raw frames are (frames, height, width, 3)."""
+        colours, frames, height, width = self.clip_shape
+        return (frames, height, width, colours) if input_type is InputType.UINT8 else self.clip_shape
 
     @property
     def preprocessing(self) -> Preprocessing:

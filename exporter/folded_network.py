@@ -13,7 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .dualformer import IMAGE_SIZE, PATCH_KERNELS, ClassificationHead, DualFormerConfig, Grid
+from ..contracts import InputType
+from .dualformer import PATCH_KERNELS, ClassificationHead, DualFormerConfig, Grid
 from .folded_layers import DepthwiseConv, FoldedBlock, rows_to_volume, standardize, volume_to_rows
 from .folded_selection import FoldedTemporalSelector
 from .folds import LAYER_NORM_EPSILON, PIXEL_OFFSET
@@ -90,9 +91,7 @@ class FoldedDualFormer(nn.Module):
     @property
     def clip_shape(self) -> tuple[int, ...]:
         """Shape of one clip as the network takes it."""
-        if self.input_dtype == torch.uint8:
-            return (self.config.frames, IMAGE_SIZE, IMAGE_SIZE, 3)
-        return self.config.clip_shape
+        return self.config.input_shape(InputType.UINT8 if self.input_dtype == torch.uint8 else InputType.FLOAT32)
 
     def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, kept = frames, None

@@ -29,7 +29,7 @@ from ..contracts import (
     no_progress,
 )
 from .dualformer import DualFormer
-from .variants import input_shape, make_variant
+from .variants import make_variant
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
 INPUT, OUTPUT, KEPT_FRAMES = "clip", "logits", "kept_frames"
@@ -70,7 +70,7 @@ def export_onnx(
     variant = make_variant(
         network, options.graph, options.precision, options.input_type, with_selection=options.with_selection
     )
-    shape = (options.batch, *input_shape(network.config, options.input_type))
+    shape = (options.batch, *network.config.input_shape(options.input_type))
     example = torch.zeros(shape, dtype=getattr(torch, options.input_type.value))
     traced = trace_network(variant, example, [spec.name for spec in outputs], options.opset)
     progress(f"simplifying the {name}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import ExportError, Graph, InputType, Precision
-from .dualformer import DualFormer, DualFormerConfig, SelectionOutputs
+from .dualformer import DualFormer, SelectionOutputs
 from .folding import fold
 from .half_precision import to_half
 
@@ -52,9 +52,3 @@ def make_variant(
         with_selection=with_selection,
     )
     return folded if precision is Precision.FP32 else to_half(folded)
-
-
-def input_shape(config: DualFormerConfig, input_type: InputType) -> tuple[int, ...]:
-    """Shape of one clip as the network takes it: (3, frames, 224, 224), or (frames, 224, 224, 3) for raw frames."""
-    colours, frames, height, width = config.clip_shape
-    return (frames, height, width, colours) if input_type is InputType.UINT8 else config.clip_shape
