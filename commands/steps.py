@@ -1,6 +1,6 @@
 """The steps that commands share: open clips, export and prove, compare, and ask for an extra that is missing.
 
-Like cli.py, and for it alone, this composes the parts, which know nothing of each other.
+Like the commands, and for them alone, this composes the parts, which know nothing of each other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import console
-from .contracts import (
+from ..contracts import (
     Artifact,
     Clip,
     MissingDependencyError,
@@ -23,14 +22,15 @@ from .contracts import (
     TensorSpec,
     staged_path,
 )
+from . import console
 
 if TYPE_CHECKING:
-    from .calibration.clips import SkippedVideo
-    from .exporter.architecture import DualFormerConfig
-    from .exporter.dualformer import DualFormer
-    from .exporter.manifest import Manifest, Weights
-    from .exporter.onnx_export import OnnxOptions
-    from .runtimes.compare import ComparisonReport
+    from ..calibration.clips import SkippedVideo
+    from ..exporter.architecture import DualFormerConfig
+    from ..exporter.dualformer import DualFormer
+    from ..exporter.manifest import Manifest, Weights
+    from ..exporter.onnx_export import OnnxOptions
+    from ..runtimes.compare import ComparisonReport
 
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
 GENERATED_CLIPS = 1
@@ -52,8 +52,8 @@ def export_proven(
     progress: Progress,
 ) -> tuple[tuple[Artifact, ...], tuple[ComparisonReport, ...]]:
     """Export every variant under a temporary name and compare it on the proof's clips; all files appear, or none."""
-    from .exporter.manifest import tool_versions, write_manifest
-    from .exporter.onnx_export import export_onnx
+    from ..exporter.manifest import tool_versions, write_manifest
+    from ..exporter.onnx_export import export_onnx
 
     with ExitStack() as staging:
         staged_manifest = staging.enter_context(staged_path(manifest.path))
@@ -78,9 +78,9 @@ def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
     """Compare ONNX artifacts, by name, with the network they were made from."""
-    from .runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
-    from .runtimes.onnx_runner import OnnxRunner
-    from .runtimes.torch_runner import TorchRunner
+    from ..runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
+    from ..runtimes.onnx_runner import OnnxRunner
+    from ..runtimes.torch_runner import TorchRunner
 
     config = network.config
     inputs = (TensorSpec("clip", "float32", (1, *config.clip_shape)),)
@@ -100,8 +100,8 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
     """Name the weights and tensors that half precision cannot hold, with their range on clips."""
     import torch
 
-    from .exporter.half_precision import find_tensors_beyond_half, find_weights_beyond_half
-    from .exporter.variants import make_variant
+    from ..exporter.half_precision import find_tensors_beyond_half, find_weights_beyond_half
+    from ..exporter.variants import make_variant
 
     progress("looking for values that half precision cannot hold")
     variant = make_variant(network, options.graph, Precision.FP32, options.input_type)
@@ -125,10 +125,10 @@ def require_parity(reports: Iterable[ComparisonReport]) -> None:
 
 def open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:
     if path is None:
-        from .calibration.synthetic import moving_patterns
+        from ..calibration.synthetic import moving_patterns
 
         return moving_patterns(GENERATED_CLIPS, preprocessing)
-    from .calibration.clips import ClipSource
+    from ..calibration.clips import ClipSource
 
     return ClipSource(path, preprocessing, views=views, skip_unreadable=skip_unreadable)
 
@@ -148,7 +148,7 @@ def note_clips(source: Iterable[Clip]) -> None:
 
 def note_selections(config: DualFormerConfig, weights: Weights) -> dict[str, tuple[str, ...] | bool]:
     """What the export's summary says about token selection, if there is any; what a user might overlook is noted."""
-    from .exporter.token_grids import describe_selections, describe_uncovered
+    from ..exporter.token_grids import describe_selections, describe_uncovered
 
     if not config.selections:
         return {}

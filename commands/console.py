@@ -1,0 +1,119 @@
+"""How dualexport looks on a screen: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from ..contracts import Progress
+
+UNBROKEN_WIDTH = 1000  # characters, where no terminal sets a width
+QUIET_SECONDS = 5.0  # between two lines of one counted task where there is no terminal
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    print(to_json(document), end="")
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """A JSON document; dataclasses, enums and paths are written as what they hold, NaN and infinity as null."""
+    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+
+
+def note(message: str) -> None:
+    """A line the user should see although nothing failed, on stderr."""
+    print(f"note: {message}", file=sys.stderr)
+
+
+def print_error(message: str, fix: str) -> None:
+    """The two lines of every error, on stderr."""
+    print(f"error: {' '.join(message.split())}\nfix: {' '.join(fix.split())}", file=sys.stderr)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: as wide as the terminal, or, where there is none, as wide as it needs."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = UNBROKEN_WIDTH
+    console.print(table)
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """A Progress on stderr: a live display on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _LineProgress()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
+        yield _LiveProgress(display)
+
+
+class _LineProgress:
+    def __init__(self) -> None:
+        self._task = ""
+        self._printed_at = 0.0
+
+    def __call__(self, task: str, done: int = 0, total: int | None = None) -> None:
+        now = time.monotonic()
+        if task == self._task and done != total and now - self._printed_at < QUIET_SECONDS:
+            return
+        counted = f" {done}" + (f"/{total}" if total else "") if done else ""
+        print(f"{task}{counted}", file=sys.stderr, flush=True)
+        self._task, self._printed_at = task, now
+
+
+class _LiveProgress:
+    def __init__(self, display: RichProgress) -> None:
+        self._display = display
+        self._task = ""
+
+    def __call__(self, task: str, done: int = 0, total: int | None = None) -> None:
+        if task != self._task:
+            for finished in self._display.task_ids:
+                self._display.update(finished, total=1, completed=1)
+                self._display.stop_task(finished)
+            self._display.add_task(task, total=total)
+            self._task = task
+        self._display.update(self._display.task_ids[-1], completed=done, total=total)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value

@@ -1,0 +1,144 @@
+"""`dualexport onnx`: from a checkpoint to ONNX files that are proven to compute it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..contracts import Graph, InputType, ModelSize, Precision
+from ..exporter.selection import parse_selections
+from . import console, steps
+from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
+
+EPILOG = "Example: dualexport onnx --model b --checkpoint dualformer_b.pth --clips videos/"
+
+
+class FloatPrecision(str, Enum):
+    """The precisions that need no calibration."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+def onnx(
+    model: Annotated[ModelSize | None, typer.Option(help="Size; follows from --checkpoint when left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Published .pth, or .safetensors. Without it: seeded random weights.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: ./dualformer-SIZE")] = None,
+    graph: Annotated[Graph, typer.Option(help="Folded: the same function in fewer layers. Plain: as traced.")] = (
+        Graph.FOLDED
+    ),
+    input_type: Annotated[
+        InputType, typer.Option("--input", help="Normalized clips, or raw RGB frames (batch, frames, 224, 224, 3).")
+    ] = InputType.FLOAT32,
+    precision: Annotated[
+        list[FloatPrecision] | None, typer.Option(help="May be given twice. Default: a file in each.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips an inference; fixed in the file.")] = 1,
+    opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    stts: Annotated[
+        str | None,
+        typer.Option(metavar="SELECTIONS", help="Go on with a part of the tokens, for example T0:0.5,S2:0.74."),
+    ] = None,
+    with_selection: Annotated[
+        bool, typer.Option("--with-selection", help="Second output kept_frames: which token frames were kept.")
+    ] = False,
+    untrained_selector: Annotated[
+        bool, typer.Option("--untrained-selector", help="Random selectors for a checkpoint that has none.")
+    ] = False,
+    clips: Clips = None,
+    views: Views = 1,
+    skip_unreadable: SkipUnreadable = False,
+    tolerance: LogitTolerance = None,
+    as_json: Json = False,
+) -> None:
+    """Write DIR/dualformer-SIZE.fp32.onnx, DIR/dualformer-SIZE.fp16.onnx and DIR/manifest.json.
+
+    Before the files get their names, ONNX Runtime runs them against the PyTorch network on clips: a file that does
+    not compute the same is not kept.
+    """
+    if model is None and checkpoint is None:
+        raise typer.BadParameter("give --model, --checkpoint, or both")
+    if graph is Graph.PLAIN and input_type is InputType.UINT8:
+        raise typer.BadParameter("the plain graph takes float32 clips: leave --graph plain or --input uint8 out")
+    if untrained_selector and stts is None:
+        raise typer.BadParameter("--untrained-selector goes with --stts")
+    selections = parse_selections(stts) if stts is not None else ()
+    started = time.monotonic()
+    with steps.needing_extra("onnx"):
+        from ..exporter import dualformer, loading, onnx_export
+    from ..exporter.manifest import Manifest, name_network, open_manifest
+
+    with console.show_progress() as progress:
+        progress("loading the weights")
+        network, weights, ignored = loading.load_network(model, checkpoint, seed, selections, untrained_selector)
+        config = network.config
+        fresh = Manifest(
+            output or Path(name_network(config.size, selections)),
+            config.size,
+            config.classes,
+            weights,
+            config.preprocessing,
+            selections=selections,
+        )
+        manifest = open_manifest(fresh)
+        proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
+        precisions = [Precision(choice.value) for choice in dict.fromkeys(precision or FloatPrecision)]
+        variants = [
+            onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in precisions
+        ]
+        artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
+    if ignored:
+        console.note(f"left out, inference does not need it: {', '.join(ignored)}")
+    if weights.are_random:
+        console.note(f"the weights are random (seed {seed}): pass --checkpoint to export a trained network")
+    selection = steps.note_selections(config, weights)
+    steps.note_clips(proof.clips)
+    summary = {
+        "model": config.size,
+        "random_weights": weights.are_random,
+        **selection,
+        "parameters": dualformer.count_parameters(network),
+        "gmacs_per_view": dualformer.count_macs(config) / 1e9,
+        "seconds": time.monotonic() - started,
+        "files": [{**asdict(artifact), "size_bytes": artifact.path.stat().st_size} for artifact in artifacts],
+        "parity": reports,
+        "skipped": steps.list_skipped(proof.clips),
+    }
+    if as_json:
+        console.print_json(summary)
+    else:
+        _print_export(summary)
+
+
+def _print_export(summary: Mapping[str, Any]) -> None:
+    """What `onnx` wrote: a row a file, then the network in one line."""
+    rows = [
+        (
+            str(file["path"]),
+            file["graph"].value,
+            f"{file['size_bytes'] / 1e6:.1f}",
+            str(file["options"]["opset"]),
+            str(file["options"]["nodes"]),
+            str(report.clips),
+            f"{report.largest_difference:.1e}",
+            f"{report.cosine:.6f}",
+        )
+        for file, report in zip(summary["files"], summary["parity"], strict=True)
+    ]
+    columns = ("file", "graph", "MB", "opset", "nodes", "clips", "largest diff", "cosine")
+    console.print_table("Written, and compared with the PyTorch network (FP32)", columns, rows)
+    for selection in summary.get("selections", ()):
+        print(f"token selection: {selection}")
+    print(
+        f"DualFormer-{summary['model'].value}: {summary['parameters'] / 1e6:.1f} M parameters, "
+        f"{summary['gmacs_per_view']:.1f} GMACs a view; {summary['seconds']:.1f} s"
+    )

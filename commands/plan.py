@@ -1,0 +1,132 @@
+"""`dualexport plan`: what TensorRT makes of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..contracts import staged_path
+from ..runtimes.devices import ASSUMPTIONS, DeviceName
+from ..runtimes.plan import LayerKind
+from . import console
+from .options import Json
+
+if TYPE_CHECKING:
+    from ..runtimes.devices import LatencyEstimate
+    from ..runtimes.plan import EnginePlan, PlanLayer
+
+EPILOG = (
+    "Example: dualexport plan dualformer-b/dualformer-b.fp16.onnx --device agx-orin. "
+    f"What --device assumes: {ASSUMPTIONS}"
+)
+
+
+def plan(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL [OTHER]", help="ONNX file; two are put side by side.")],
+    layers: Annotated[bool, typer.Option("--layers", help="List all layers, not the ten heaviest.")] = False,
+    device: Annotated[
+        DeviceName | None,
+        typer.Option(help="Add a latency estimate for this device."),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plans as JSON, every layer.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what TensorRT makes of a model: layers, fused attentions, bytes moved, precision of the work.
+
+    Compiles with the TensorRT that is installed, as strongly typed; needs no GPU.
+    """
+    if len(models) > 2:
+        raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
+    from ..runtimes.devices import DEVICES, estimate
+    from ..runtimes.planning import plan_onnx
+
+    with console.show_progress() as progress:
+        plans = [plan_onnx(model, progress=progress) for model in models]
+    estimates = [estimate(made, DEVICES[device]) for made in plans] if device else []
+    document = {
+        "plans": [
+            {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
+            for made, estimated in zip_longest(plans, estimates)
+        ]
+    }
+    if save:
+        with staged_path(save) as staged:
+            staged.write_text(console.to_json(document), encoding="utf-8")
+    if as_json:
+        console.print_json(document)
+    else:
+        _print_plans(plans, estimates, all_layers=layers)
+
+
+def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:
+    """The figures of one plan or two side by side, then each plan's heaviest layers (or all) and its copies."""
+    for note_ in {made.compiler: f"{made.compiler}, read from the {made.source}" for made in plans}.values():
+        print(note_)
+    _print_figures(plans, estimates)
+    for index, made in enumerate(plans):
+        times = dict(zip(map(id, made.layers), estimates[index].layers_ms, strict=True)) if estimates else {}
+        title = f"{made.model}: {'all layers' if all_layers else 'heaviest layers'}"
+        _print_layers(title, made.layers if all_layers else made.heaviest(), times)
+        if made.movement_layers and not all_layers:
+            _print_layers(f"{made.model}: layers that only move data", made.movement_layers, times)
+        if made.uncounted_nodes:
+            print(f"not counted, their shapes are unknown: {', '.join(made.uncounted_nodes)}")
+    if estimates:
+        print(f"An estimate, not a measurement. {ASSUMPTIONS}")
+
+
+def _print_figures(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate]) -> None:
+    kinds = [kind for kind in LayerKind if any(kind in made.layers_by_kind for made in plans)]
+    shares = {name: None for made in plans for name in made.work_shares}
+    figures: list[tuple[str, Callable[[EnginePlan], float], str]] = [
+        ("layers", lambda made: len(made.layers), "{:,.0f}"),
+        *((f"  {kind.value}", lambda made, kind=kind: made.layers_by_kind.get(kind, 0), "{:,.0f}") for kind in kinds),
+        ("attentions", lambda made: made.attentions, "{:,.0f}"),
+        ("  fused", lambda made: made.fused_attentions, "{:,.0f}"),
+        ("MB moved", lambda made: made.moved_bytes / 1e6, "{:,.1f}"),
+        ("  by layers that only move data", _movement_mb, "{:,.1f}"),
+        ("MB of weights", lambda made: made.weight_bytes / 1e6, "{:,.1f}"),
+        ("GMACs", lambda made: made.graph_macs / 1e9, "{:,.2f}"),
+        *((f"  in {name}", lambda made, name=name: made.work_shares.get(name, 0.0), "{:.2%}") for name in shares),
+    ]
+    rows = []
+    for name, figure, style in figures:
+        values = [figure(made) for made in plans]
+        rows.append((name, *(style.format(value) for value in values), *_ratio(values)))
+    if estimates:
+        totals = [estimated.total_ms for estimated in estimates]
+        title = f"estimated ms, {estimates[0].device.title}"
+        rows.append((title, *(f"{total:.2f}" for total in totals), *_ratio(totals)))
+    columns = ("figure", *(made.model for made in plans), *(("ratio",) if len(plans) == 2 else ()))
+    console.print_table("Compiled plan", columns, rows)
+
+
+def _movement_mb(made: EnginePlan) -> float:
+    return sum(layer.moved_bytes for layer in made.movement_layers) / 1e6
+
+
+def _ratio(values: Sequence[float]) -> tuple[str, ...]:
+    if len(values) != 2:
+        return ()
+    return (f"{values[1] / values[0]:.2f}" if values[0] else "",)
+
+
+def _print_layers(title: str, layers: Sequence[PlanLayer], times: Mapping[int, float]) -> None:
+    columns = ("layer", "kind", "MB", "weights MB", "GMACs", "in", *(("estimated ms",) if times else ()))
+    rows = [
+        (
+            layer.label,
+            layer.kind.value,
+            f"{layer.moved_bytes / 1e6:.2f}",
+            f"{layer.weight_bytes / 1e6:.2f}",
+            f"{layer.macs / 1e9:.3f}" if layer.macs else "",
+            layer.precision.value if layer.precision else "",
+            *((f"{times[id(layer)]:.4f}",) if times else ()),
+        )
+        for layer in layers
+    ]
+    console.print_table(title, columns, rows)

@@ -1,0 +1,59 @@
+"""`dualexport predict`: the classes of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..contracts import Precision
+from . import console, steps
+from .options import Json, SkipUnreadable, Views
+
+if TYPE_CHECKING:
+    from ..runtimes.classify import Prediction
+
+EPILOG = "Example: dualexport predict dualformer-b video.mp4 --labels kinetics400_labels.txt"
+
+
+def predict(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="[DIR] VIDEO", help="What was exported, and what to classify.")
+    ],
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in order.")] = None,
+    views: Views = 4,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+) -> None:
+    """Name the five most probable classes of a video: ONNX Runtime, probabilities averaged over views."""
+    if len(paths) > 2:
+        raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
+    with steps.needing_extra("predict"):
+        from ..runtimes.onnx_runner import OnnxRunner
+    from ..exporter.manifest import check_artifact, find_manifest
+    from ..runtimes.classify import predict_videos, read_labels
+
+    manifest = find_manifest(paths[0] if len(paths) == 2 else None)
+    artifact = manifest.artifact_of("onnx", Precision.FP32)
+    check_artifact(artifact)
+    names = read_labels(labels, manifest.classes)
+    source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
+    with console.show_progress() as progress, OnnxRunner(artifact.path) as runner:
+        progress("classifying")
+        predictions = tuple(predict_videos(runner, source, names))
+    steps.note_clips(source)
+    if as_json:
+        console.print_json(
+            {"artifact": artifact.path.name, "predictions": predictions, "skipped": steps.list_skipped(source)}
+        )
+    else:
+        _print_predictions(predictions)
+
+
+def _print_predictions(predictions: Sequence[Prediction]) -> None:
+    """One small table a video."""
+    for prediction in predictions:
+        rows = [(item.label, f"{item.probability:.1%}") for item in prediction.top]
+        console.print_table(f"{prediction.video} ({prediction.views} views)", ("class", "probability"), rows)

@@ -1,0 +1,39 @@
+"""`dualexport synth`: generated, labelled videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import console
+from .options import Json
+
+if TYPE_CHECKING:
+    from ..calibration.synthetic import Dataset
+
+EPILOG = "Example: dualexport synth --output videos --clips 24 --seed 1, then --clips videos/labels.csv"
+
+
+def synth(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the videos and labels.csv go.")],
+    clips: Annotated[int, typer.Option(min=1, help="Videos; any twelve in a row show each action once.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write labelled .mp4 files of generated scenes: twelve actions that no single frame tells apart."""
+    from ..calibration.synthetic import write_dataset
+
+    with console.show_progress() as progress:
+        dataset = write_dataset(output, clips, seed, progress)
+    if as_json:
+        console.print_json({"seed": seed, "dataset": dataset})
+    else:
+        _print_dataset(dataset)
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    """How many videos show which action, and where their list is."""
+    rows = [(action, str(count)) for action, count in dataset.clips_by_action.items()]
+    console.print_table(f"{len(dataset.videos)} videos, listed in {dataset.labels}", ("action", "videos"), rows)
