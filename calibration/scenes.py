@@ -105,7 +105,7 @@ def make_scene(seed: int, index: int) -> Scene:
     sprites = (_fill_outline(random, outline, mean), _fill_outline(random, outline, mean))
     return Scene(
         motion=motion,
-        pose=_draw_pose(random, 45, (30, 50)),
+        pose=_draw_pose(random, 45, (34, 56)),
         sprites=sprites,
         background=_draw_background(random, mean),
         shift=(random.uniform(-8, 8), random.uniform(-8, 8)),
@@ -164,13 +164,13 @@ def _draw_motion(random: Generator, action: str) -> Motion:
     start = random.uniform(0, SCENE_FRAMES - 1 - length)
     heading = random.uniform(0, math.tau)
     direction = DIRECTIONS.get(action, (math.cos(heading), math.sin(heading)))
-    ratio, turn = random.uniform(1.9, 2.8), random.uniform(0.04, 0.08)
+    ratio, turn = random.uniform(2.0, 2.8), random.uniform(0.05, 0.1)
     return Motion(
         action=action,
         start=start,
         end=start + length,
         direction=direction,
-        speed=random.uniform(0.7, 1.5),
+        speed=random.uniform(1.0, 2.0),
         growth={"approaching": ratio, "receding": 1 / ratio}.get(action, 1.0),
         turn={"turning clockwise": turn, "turning counter-clockwise": -turn}.get(action, 0.0),
         period=random.uniform(6, 10),

@@ -19,6 +19,16 @@ from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
 EPILOG = "Example: dualexport onnx --model b --checkpoint dualformer_b.pth --clips videos/"
 
 
+class ModelName(str, Enum):
+    """The sizes, and the small trained network that comes with dualexport."""
+
+    N = "n"
+    T = "t"
+    S = "s"
+    B = "b"
+    DEMO = "demo"
+
+
 class FloatPrecision(str, Enum):
     """The precisions that need no calibration."""
 
@@ -27,11 +37,19 @@ class FloatPrecision(str, Enum):
 
 
 def onnx(
-    model: Annotated[ModelSize | None, typer.Option(help="Size; follows from --checkpoint when left out.")] = None,
+    model: Annotated[
+        ModelName | None,
+        typer.Option(
+            help="Size, follows from --checkpoint when left out; or the small trained model that comes along."
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Published .pth, or .safetensors. Without it: seeded random weights.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: ./dualformer-SIZE")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in order; `predict` prints them.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: ./dualformer-MODEL")] = None,
     graph: Annotated[Graph, typer.Option(help="Folded: the same function in fewer layers. Plain: as traced.")] = (
         Graph.FOLDED
     ),
@@ -60,13 +78,15 @@ def onnx(
     tolerance: LogitTolerance = None,
     as_json: Json = False,
 ) -> None:
-    """Write DIR/dualformer-SIZE.fp32.onnx, DIR/dualformer-SIZE.fp16.onnx and DIR/manifest.json.
+    """Write DIR/dualformer-MODEL.fp32.onnx, DIR/dualformer-MODEL.fp16.onnx and DIR/manifest.json.
 
     Before the files get their names, ONNX Runtime runs them against the PyTorch network on clips: a file that does
     not compute the same is not kept.
     """
     if model is None and checkpoint is None:
         raise typer.BadParameter("give --model, --checkpoint, or both")
+    if model is ModelName.DEMO and checkpoint is not None:
+        raise typer.BadParameter("--model demo has its own weights: leave --checkpoint out")
     if graph is Graph.PLAIN and input_type is InputType.UINT8:
         raise typer.BadParameter("the plain graph takes float32 clips: leave --graph plain or --input uint8 out")
     if untrained_selector and stts is None:
@@ -79,15 +99,20 @@ def onnx(
 
     with console.show_progress() as progress:
         progress("loading the weights")
-        network, weights, ignored = loading.load_network(model, checkpoint, seed, selections, untrained_selector)
+        if model is ModelName.DEMO:
+            network, weights, ignored = loading.load_demo(seed, selections, untrained_selector)
+        else:
+            size = ModelSize(model.value) if model else None
+            network, weights, ignored = loading.load_network(size, checkpoint, seed, selections, untrained_selector)
         config = network.config
         fresh = Manifest(
-            output or Path(name_network(config.size, selections)),
+            output or Path(name_network(model.value if model else config.size.value, selections)),
             config.size,
             config.classes,
             weights,
             config.preprocessing,
             selections=selections,
+            labels=_name_classes(labels, config.classes, weights.demo),
         )
         manifest = open_manifest(fresh)
         proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
@@ -117,6 +142,15 @@ def onnx(
         console.print_json(summary)
     else:
         _print_export(summary)
+
+
+def _name_classes(path: Path | None, classes: int, demo: bool) -> tuple[str, ...]:
+    from ..exporter.demo_model import read_demo_labels
+    from ..runtimes.classify import read_labels
+
+    if path is not None:
+        return read_labels(path, classes)
+    return read_demo_labels() if demo else ()
 
 
 def _print_export(summary: Mapping[str, Any]) -> None:

@@ -22,7 +22,12 @@ def predict(
     paths: Annotated[
         list[Path], typer.Argument(metavar="[DIR] VIDEO", help="What was exported, and what to classify.")
     ],
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in order.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Class names, one a line, in order. Default: those given when it was exported."
+        ),
+    ] = None,
     views: Views = 4,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
@@ -38,7 +43,7 @@ def predict(
     manifest = find_manifest(paths[0] if len(paths) == 2 else None)
     artifact = manifest.artifact_of("onnx", Precision.FP32)
     check_artifact(artifact)
-    names = read_labels(labels, manifest.classes)
+    names = manifest.labels if manifest.labels and labels is None else read_labels(labels, manifest.classes)
     source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
     with console.show_progress() as progress, OnnxRunner(artifact.path) as runner:
         progress("classifying")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..contracts import CheckpointError, ManifestError, ModelSize, hash_file
 from .checkpoint import build_network, build_random_network, read_checkpoint
+from .demo_model import find_demo_weights
 from .dualformer import DualFormer
 from .manifest import Manifest, Weights
 from .selection import Selection
@@ -32,6 +34,18 @@ def load_network(
     if size is None:
         raise CheckpointError("neither a checkpoint nor a size was given", fix="pass --checkpoint or --model")
     return build_random_network(size, seed, selections), Weights(seed=seed), ()
+
+
+def load_demo(
+    seed: int, selections: tuple[Selection, ...] = (), untrained_selector: bool = False
+) -> tuple[DualFormer, Weights, tuple[str, ...]]:
+    """The trained network that comes with dualexport; what is returned is as `load_network` returns it.
+
+    Raises CheckpointError for selections that it was not trained with, unless the selectors are to be random.
+    """
+    path = find_demo_weights(selections, untrained_selector)
+    network, weights, ignored = load_network(None, path, seed, selections, untrained_selector)
+    return network, replace(weights, demo=True), ignored
 
 
 def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:

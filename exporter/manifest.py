@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import Artifact, Graph, ManifestError, ModelSize, Precision, Preprocessing, TensorSpec, hash_file
+from .demo_model import DEMO, find_demo_weights
 from .selection import Selection, SelectionError, parse_selections
 from .token_grids import list_selected_grids
 
@@ -27,13 +28,15 @@ TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", 
 class Weights:
     """Where the network's weights came from: a checkpoint file, or a seed for random ones.
 
-    `selector_seed` is that of selectors which the checkpoint did not have.
+    `selector_seed` is that of selectors which the checkpoint did not have; `demo` says that the checkpoint is
+    dualexport's own, and is found wherever that is installed.
     """
 
     checkpoint: Path | None = None
     sha256: str | None = None
     seed: int | None = None
     selector_seed: int | None = None
+    demo: bool = False
 
     @property
     def are_random(self) -> bool:
@@ -52,11 +55,12 @@ class Manifest:
     artifacts: tuple[Artifact, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     selections: tuple[Selection, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What the network's files are called, before precision and suffix."""
-        return name_network(self.size, self.selections)
+        return name_network(DEMO if self.weights.demo else self.size.value, self.selections)
 
     @property
     def path(self) -> Path:
@@ -86,9 +90,9 @@ class Manifest:
         )
 
 
-def name_network(size: ModelSize, selections: tuple[Selection, ...] = ()) -> str:
-    """`dualformer-t`, or `dualformer-t-T0_0.5-S2_0.74` where tokens are selected."""
-    return "-".join(("dualformer", size.value, *(str(selection).replace(":", "_") for selection in selections)))
+def name_network(model: str, selections: tuple[Selection, ...] = ()) -> str:
+    """`dualformer-t`, or `dualformer-t-T0_0.5-S2_0.74` where tokens are selected; `model` is a size, or `demo`."""
+    return "-".join(("dualformer", model, *(str(selection).replace(":", "_") for selection in selections)))
 
 
 def tool_versions() -> dict[str, str]:
@@ -104,19 +108,11 @@ def tool_versions() -> dict[str, str]:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write `manifest` as JSON to `path` (a staged name; paths inside are relative to the manifest's folder)."""
-    weights = manifest.weights
     document = {
         "schema": SCHEMA,
         "model": {"size": manifest.size.value, "classes": manifest.classes},
-        "weights": {"random": True, "seed": weights.seed}
-        if weights.checkpoint is None
-        else {
-            "random": False,
-            "file": weights.checkpoint.name,
-            "path": Path(os.path.relpath(weights.checkpoint, manifest.folder)).as_posix(),
-            "sha256": weights.sha256,
-            **({} if weights.selector_seed is None else {"untrained_selector_seed": weights.selector_seed}),
-        },
+        **({"labels": list(manifest.labels)} if manifest.labels else {}),
+        "weights": _weights_document(manifest.weights, manifest.folder),
         "selections": [
             {"selection": str(selection), "grid": grid, "kept": kept}
             for selection, grid, kept in list_selected_grids(manifest.preprocessing.frames, manifest.selections)
@@ -204,6 +200,18 @@ def _malformed(path: Path, reason: str) -> ManifestError:
     return ManifestError(f"{path} is not a manifest: {reason}", fix="export again with `dualexport onnx`")
 
 
+def _weights_document(weights: Weights, folder: Path) -> dict[str, Any]:
+    if weights.checkpoint is None:
+        return {"random": True, "seed": weights.seed}
+    return {
+        "random": False,
+        "file": weights.checkpoint.name,
+        **({"demo": True} if weights.demo else {"path": Path(os.path.relpath(weights.checkpoint, folder)).as_posix()}),
+        "sha256": weights.sha256,
+        **({} if weights.selector_seed is None else {"untrained_selector_seed": weights.selector_seed}),
+    }
+
+
 def _artifact_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
     return {
         "format": artifact.format,
@@ -219,23 +227,14 @@ def _artifact_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
 
 
 def _parse(document: dict[str, Any], folder: Path) -> Manifest:
-    source = document["weights"]
-    weights = (
-        Weights(seed=int(source["seed"]))
-        if source["random"]
-        else Weights(
-            checkpoint=folder / source["path"],
-            sha256=str(source["sha256"]),
-            selector_seed=source.get("untrained_selector_seed"),
-        )
-    )
     clip = document["preprocessing"]
     selected = ",".join(entry["selection"] for entry in document.get("selections", ()))
+    selections = parse_selections(selected) if selected else ()
     return Manifest(
         folder=folder,
         size=ModelSize(document["model"]["size"]),
         classes=int(document["model"]["classes"]),
-        weights=weights,
+        weights=_parse_weights(document["weights"], folder, selections),
         preprocessing=Preprocessing(
             frames=int(clip["frames"]),
             stride=int(clip["stride"]),
@@ -245,7 +244,27 @@ def _parse(document: dict[str, Any], folder: Path) -> Manifest:
         ),
         artifacts=tuple(_parse_artifact(entry, folder) for entry in document["artifacts"]),
         tools={str(name): str(value) for name, value in document["tools"].items()},
-        selections=parse_selections(selected) if selected else (),
+        selections=selections,
+        labels=_parse_labels(document),
+    )
+
+
+def _parse_labels(document: dict[str, Any]) -> tuple[str, ...]:
+    labels = tuple(map(str, document.get("labels", ())))
+    if labels and len(labels) != document["model"]["classes"]:
+        raise ValueError(f"{len(labels)} labels for {document['model']['classes']} classes")
+    return labels
+
+
+def _parse_weights(source: dict[str, Any], folder: Path, selections: tuple[Selection, ...]) -> Weights:
+    if source["random"]:
+        return Weights(seed=int(source["seed"]))
+    demo, selector_seed = bool(source.get("demo")), source.get("untrained_selector_seed")
+    return Weights(
+        checkpoint=find_demo_weights(selections, selector_seed is not None) if demo else folder / source["path"],
+        sha256=str(source["sha256"]),
+        selector_seed=selector_seed,
+        demo=demo,
     )
 
 

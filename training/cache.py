@@ -13,7 +13,7 @@ from dualexport.contracts import staged_path
 FRAMES = range(0, 32, 2)  # what the network takes of a video
 
 
-def open_clips(folder: Path, seed: int, count: int, size: int, zoom: float) -> np.ndarray:
+def open_clips(folder: Path, seed: int, count: int, size: int, zoom: tuple[float, float]) -> np.ndarray:
     """The first `count` clips of a data set, uint8 (count, 16, size, size, 3), rendered unless they are there."""
     path = folder / f"clips-{seed}-{count}-{size}.npy"
     if not path.exists():
@@ -27,7 +27,8 @@ def open_clips(folder: Path, seed: int, count: int, size: int, zoom: float) -> n
     return np.load(path, mmap_mode="r")
 
 
-def _render(job: tuple[int, int, int, float]) -> np.ndarray:
+def _render(job: tuple[int, int, int, tuple[float, float]]) -> np.ndarray:
     seed, index, size, zoom = job
     cv2.setNumThreads(1)
-    return render_scene(make_scene(seed, index), FRAMES, size, zoom)
+    scale = np.random.default_rng((seed, index, size)).uniform(*zoom)
+    return render_scene(make_scene(seed, index), FRAMES, size, scale)

@@ -1,7 +1,8 @@
 """Trains the demo model (size n) on generated scenes: small pictures first, then whole ones; see docs/demo-model.md.
 
-Resumes from its last checkpoint when it is started again with the same options. Writes RUN/dualformer-n.safetensors,
-the weights' moving average in half precision, and RUN/curve.csv.
+With --selector it goes on from there with frame selection. Resumes from its last checkpoint when it is started again
+with the same options. Writes RUN/dualformer-demo.safetensors (RUN/dualformer-demo-T0_0.5.safetensors), the weights'
+moving average in half precision, and its curve as .csv.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from cache import open_clips
 from dualexport.calibration.scenes import ACTIONS
 from dualexport.contracts import ModelSize, Preprocessing, staged_path
 from dualexport.exporter.dualformer import CONFIGS, DualFormer, LocalAttention
+from dualexport.exporter.manifest import name_network
+from dualexport.exporter.perturbed_topk import sigma_at
+from dualexport.exporter.selection import parse_selections
+from dualexport.exporter.token_selection import set_sigma
 from fast_convolution import speed_up
 from motion_energy import init_network
 from safetensors.torch import save_file
@@ -31,16 +36,18 @@ from training_head import TrainingHead
 
 WEIGHT_DECAY = 0.02
 CENTERING_CLIPS = 120
-HEAD_SCALE = 10.0  # of the learning rate: the head starts at zero, the backbone where motion is seen already
+FRESH_SCALE = 10.0  # of the learning rate: head and selectors know nothing yet, the backbone sees motion already
+SELECTION = "T0:0.5"
+NAME = name_network("demo")
 HELD_OUT_SEED = 1_000_000  # of the clips that measure; training seeds are far below
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on pictures of one size; `zoom` as in render_scene, `clips` in the cache."""
+    """A stretch of training on pictures of one size; `zoom` from and to, as in render_scene, `clips` in the cache."""
 
     size: int
-    zoom: float
+    zoom: tuple[float, float]
     clips: int
     steps: int
     batch: int
@@ -50,6 +57,9 @@ class Phase:
 
 @dataclass
 class State:
+    """What a run is made of, and how far it is; `name` is that of its files."""
+
+    name: str
     network: DualFormer
     average: DualFormer
     optimizer: torch.optim.Optimizer
@@ -67,19 +77,21 @@ def main() -> None:
             if number > state.phase:
                 state.phase, state.step = number, 0
             train(state, phase, options)
-    save_weights(state.average, options.run / "dualformer-n.safetensors")
+    save_weights(state.average, options.run / f"{state.name}.safetensors")
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("demo/training"), help="folder of checkpoints and clip caches")
-    parser.add_argument("--rate", type=float, default=2e-4, help="of learning; half of it on whole pictures")
-    parser.add_argument("--tiny-clips", type=int, default=3000)
-    parser.add_argument("--tiny-steps", type=int, default=1000)
-    parser.add_argument("--small-steps", type=int, default=1300)
-    parser.add_argument("--whole-steps", type=int, default=250)
+    parser.add_argument("--rate", type=float, default=6e-4, help="of learning; half of it on whole pictures")
+    parser.add_argument("--tiny-clips", type=int, default=4000)
+    parser.add_argument("--tiny-steps", type=int, default=800)
+    parser.add_argument("--small-steps", type=int, default=900)
+    parser.add_argument("--whole-steps", type=int, default=600)
     parser.add_argument("--small-clips", type=int, default=3000)
-    parser.add_argument("--whole-clips", type=int, default=900)
+    parser.add_argument("--whole-clips", type=int, default=3000)
+    parser.add_argument("--selector", action="store_true", help=f"go on from the trained model with {SELECTION}")
+    parser.add_argument("--selector-steps", type=int, default=300, help="on small pictures, and again on whole ones")
     parser.add_argument("--held-out", type=int, default=120)
     parser.add_argument("--evaluate-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,29 +99,31 @@ def parse_options() -> argparse.Namespace:
 
 
 def phases(options: argparse.Namespace) -> tuple[Phase, ...]:
-    return (
-        Phase(56, 0.45, options.tiny_clips, options.tiny_steps, 16, options.rate, options.seed + 3),
-        Phase(112, 0.65, options.small_clips, options.small_steps, 8, options.rate, options.seed + 1),
-        Phase(224, 1.0, options.whole_clips, options.whole_steps, 8, options.rate / 2, options.seed + 2),
-    )
+    tiny = Phase(56, (0.35, 0.55), options.tiny_clips, options.tiny_steps, 16, options.rate, options.seed + 3)
+    small = Phase(112, (0.5, 0.9), options.small_clips, options.small_steps, 16, options.rate, options.seed + 1)
+    whole = Phase(224, (1.0, 1.0), options.whole_clips, options.whole_steps, 8, options.rate / 2, options.seed + 2)
+    if options.selector:
+        steps, rate = options.selector_steps, options.rate / 3
+        return replace(small, steps=steps, rate=rate), replace(whole, steps=steps, rate=rate)
+    return tiny, small, whole
 
 
 def start(options: argparse.Namespace) -> State:
-    """A fresh network, or what the last checkpoint holds."""
-    network = speed_up(init_network(DualFormer(replace(CONFIGS[ModelSize.N], classes=len(ACTIONS)))))
-    network.cls_head = TrainingHead(network.config.widths[-1], len(ACTIONS))
-    body = list(network.backbone.parameters())
-    groups = [
-        {"params": [parameter for parameter in body if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY, "scale": 1.0},
-        {"params": [parameter for parameter in body if parameter.ndim == 1], "weight_decay": 0.0, "scale": 1.0},
-        {"params": list(network.cls_head.parameters()), "weight_decay": WEIGHT_DECAY, "scale": HEAD_SCALE},
-    ]
+    """A fresh network, or the trained one with fresh selectors, or what the last checkpoint holds."""
+    selections = parse_selections(SELECTION) if options.selector else ()
+    config = replace(CONFIGS[ModelSize.N], classes=len(ACTIONS), selections=selections)
+    network = speed_up(init_network(DualFormer(config)))
+    network.cls_head = TrainingHead(config.widths[-1], config.classes)
+    if options.selector:
+        trained = torch.load(options.run / f"{NAME}.pt", weights_only=True)
+        network.load_state_dict(trained["average"], strict=False)
     state = State(
+        name_network("demo", selections),
         network,
         copy.deepcopy(network).eval().requires_grad_(False),
-        torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98)),
+        make_optimizer(network),
     )
-    path = options.run / "checkpoint.pt"
+    path = options.run / f"{state.name}.pt"
     if path.exists():
         saved = torch.load(path, weights_only=True)
         for name in ("network", "average", "optimizer"):
@@ -117,6 +131,17 @@ def start(options: argparse.Namespace) -> State:
         state.phase, state.step = saved["phase"], saved["step"]
         print(f"resuming phase {state.phase} at step {state.step}", flush=True)
     return state
+
+
+def make_optimizer(network: DualFormer) -> torch.optim.Optimizer:
+    fresh = [*network.cls_head.parameters(), *network.backbone.time_score_predictor.parameters()]
+    body = [parameter for parameter in network.parameters() if not any(parameter is other for other in fresh)]
+    groups = [
+        {"params": [parameter for parameter in body if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY, "scale": 1.0},
+        {"params": [parameter for parameter in body if parameter.ndim == 1], "weight_decay": 0.0, "scale": 1.0},
+        {"params": fresh, "weight_decay": WEIGHT_DECAY, "scale": FRESH_SCALE},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
 
 
 def open_phase(options: argparse.Namespace, phase: Phase) -> np.ndarray:
@@ -129,7 +154,9 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
     for network in (state.network, state.average):
         fit_windows(network, phase.size)
     started, losses, hits = time.monotonic(), [], []
+    earlier, total = state.phase * phase.steps, len(phases(options)) * phase.steps  # where frames are selected
     while state.step < phase.steps:
+        set_sigma(state.network, sigma_at(earlier + state.step, total))
         loss, hit = take_step(state, phase, clips)
         losses.append(loss)
         hits.append(hit)
@@ -144,7 +171,7 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
         if state.step % options.evaluate_every == 0 or state.step == phase.steps:
             center_features(state.average, clips[:CENTERING_CLIPS])
             report(state, phase, held_out, (float(np.mean(losses[-50:])), float(np.mean(hits[-50:]))), options.run)
-            save(state, options.run / "checkpoint.pt")
+            save(state, options.run / f"{state.name}.pt")
 
 
 def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, float]:
@@ -221,7 +248,7 @@ def report(state: State, phase: Phase, held_out: np.ndarray, trained: tuple[floa
         f"held-out top-1 {accuracy:.3f}: " + ", ".join(f"{a} {r:.2f}" for a, r in zip(ACTIONS, rates, strict=True)),
         flush=True,
     )
-    with (run / "curve.csv").open("a", newline="") as file:
+    with (run / f"{state.name}.csv").open("a", newline="") as file:
         csv.writer(file).writerow([phase.size, state.step, *(f"{value:.4f}" for value in (*trained, accuracy))])
 
 
