@@ -20,6 +20,7 @@ from dualexport.calibration.synthetic import render_pattern
 from dualexport.cli import main
 from dualexport.contracts import hash_file
 from dualexport.exporter.dualformer import DualFormer
+from safetensors.torch import save_file
 
 FILE_SIZE_LIMIT = 1_000_000  # bytes; the size-n graph has more
 
@@ -339,3 +340,17 @@ def test_synth_writes_videos_that_their_list_names(capsys: pytest.CaptureFixture
 def test_synth_refuses_a_folder_that_cannot_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert_refused(run(capsys, "synth", "--output", tmp_path / "file" / "videos"), "cannot write")
+
+
+def test_values_beyond_half_are_named_before_the_comparison_fails(
+    capsys: pytest.CaptureFixture[str], nano: DualFormer, tmp_path: Path
+) -> None:
+    state = {name: value.clone() for name, value in nano.state_dict().items()}
+    state["backbone.blocks.3.1.mlp.fc1.bias"] += 1e5
+    save_file(state, tmp_path / "huge.safetensors")
+    folder = tmp_path / "out"
+    result = run(capsys, "onnx", "--checkpoint", tmp_path / "huge.safetensors", "--output", folder)
+    assert_refused(result, "differs from the PyTorch network")
+    notes = [line for line in result[2].splitlines() if line.startswith("note: overflows in half precision: ")]
+    assert any("blocks.3.1.mlp" in note for note in notes)
+    assert not folder.exists()

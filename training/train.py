@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import math
 import time
 from dataclasses import dataclass, replace
@@ -21,16 +20,17 @@ import torch
 from augment import augment
 from cache import open_clips
 from dualexport.calibration.scenes import ACTIONS
-from dualexport.contracts import ModelSize, Preprocessing, staged_path
-from dualexport.exporter.dualformer import CONFIGS, DualFormer, LocalAttention
+from dualexport.contracts import ModelSize, staged_path
+from dualexport.exporter.dualformer import CONFIGS, DualFormer
 from dualexport.exporter.manifest import name_network
 from dualexport.exporter.perturbed_topk import sigma_at
 from dualexport.exporter.selection import parse_selections
 from dualexport.exporter.token_selection import set_sigma
+from evaluate import add_to_curve, center_features, fit_windows, measure, normalize
 from fast_convolution import speed_up
 from motion_energy import init_network
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from training_head import TrainingHead
 
@@ -170,7 +170,8 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
             )
         if state.step % options.evaluate_every == 0 or state.step == phase.steps:
             center_features(state.average, clips[:CENTERING_CLIPS])
-            report(state, phase, held_out, (float(np.mean(losses[-50:])), float(np.mean(hits[-50:]))), options.run)
+            figures = np.mean(losses[-50:]), np.mean(hits[-50:]), measure(state.average, held_out)
+            add_to_curve(options.run / f"{state.name}.csv", phase.size, state.step, *map(float, figures))
             save(state, options.run / f"{state.name}.pt")
 
 
@@ -196,18 +197,6 @@ def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, flo
     return loss.item(), (logits.argmax(1) == labels).float().mean().item()
 
 
-def center_features(network: DualFormer, clips: np.ndarray) -> None:
-    """Measure the averaged network's own feature statistics: an average of the trained one's lags behind."""
-    norm = network.cls_head.norm
-    norm.reset_running_stats()
-    norm.momentum = None  # a plain mean over the batches
-    norm.train()
-    with torch.no_grad():
-        for begin in range(0, len(clips), 24):
-            network(normalize(clips[begin : begin + 24]))
-    norm.eval()
-
-
 def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
     """Move the averaged weights and statistics towards the network's."""
     with torch.no_grad():
@@ -216,40 +205,6 @@ def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
                 mean.lerp_(value, 1 - keep)
             else:
                 mean.copy_(value)
-
-
-def normalize(clips: np.ndarray) -> Tensor:
-    """Uint8 (batch, frames, size, size, 3) -> float32 (batch, 3, frames, size, size)."""
-    values = Preprocessing()
-    scaled = (torch.from_numpy(np.array(clips)).float() - torch.tensor(values.mean)) / torch.tensor(values.std)
-    return scaled.permute(0, 4, 1, 2, 3)
-
-
-def fit_windows(network: DualFormer, size: int) -> None:
-    """On small pictures a window of a late stage is the whole picture; no parameter depends on it."""
-    for stage, blocks in enumerate(network.backbone.blocks):
-        for module in blocks.modules():
-            if isinstance(module, LocalAttention):
-                side = min(7, size // (4 * 2**stage))
-                module.window = (module.window[0], side, side)
-
-
-def report(state: State, phase: Phase, held_out: np.ndarray, trained: tuple[float, float], run: Path) -> None:
-    """Measure the averaged network on held-out clips: one line to the screen, one to the curve."""
-    confusion = np.zeros((len(ACTIONS), len(ACTIONS)), int)
-    with torch.no_grad():
-        for begin in range(0, len(held_out), 8):
-            logits = state.average(normalize(np.asarray(held_out[begin : begin + 8])))
-            for offset, found in enumerate(logits.argmax(1).tolist()):
-                confusion[(begin + offset) % len(ACTIONS), found] += 1
-    accuracy = np.trace(confusion) / confusion.sum()
-    rates = confusion.diagonal() / confusion.sum(1)
-    print(
-        f"held-out top-1 {accuracy:.3f}: " + ", ".join(f"{a} {r:.2f}" for a, r in zip(ACTIONS, rates, strict=True)),
-        flush=True,
-    )
-    with (run / f"{state.name}.csv").open("a", newline="") as file:
-        csv.writer(file).writerow([phase.size, state.step, *(f"{value:.4f}" for value in (*trained, accuracy))])
 
 
 def save(state: State, path: Path) -> None:
