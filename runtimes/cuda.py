@@ -112,15 +112,17 @@ class Cuda:
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
         """What `work` queues on `stream`, as a graph to launch; it is not executed now."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        graph: Any = None
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
-            work()
-        finally:  # also a failed capture must be ended, or the stream stays unusable
-            graph = self._call("cudaStreamEndCapture", stream)
-        try:
+            try:
+                work()
+            finally:  # also a failed capture must be ended, or the stream stays unusable
+                graph = self._call("cudaStreamEndCapture", stream)
             return self._call("cudaGraphInstantiate", graph, 0)
         finally:
-            self._call("cudaGraphDestroy", graph)
+            if graph is not None:
+                self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: Any, stream: Any) -> None:
         self._call("cudaGraphLaunch", graph, stream)
