@@ -19,10 +19,12 @@ from ..contracts import (
     Precision,
     Preprocessing,
     Progress,
+    Runner,
     TensorSpec,
     staged_path,
 )
 from . import console
+from .running import open_artifact, tolerance_of
 
 if TYPE_CHECKING:
     from ..calibration.clips import SkippedVideo
@@ -77,22 +79,27 @@ def export_proven(
 def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
-    """Compare ONNX artifacts, by name, with the network they were made from."""
-    from ..runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
-    from ..runtimes.onnx_runner import OnnxRunner
+    """Compare artifacts, by name, with the network they were made from."""
     from ..runtimes.torch_runner import TorchRunner
 
     config = network.config
     inputs = (TensorSpec("clip", "float32", (1, *config.clip_shape)),)
     outputs = (TensorSpec("logits", "float32", (1, config.classes)),)
+    with TorchRunner(network, inputs, outputs) as reference:
+        return compare_with(reference, artifacts, proof, progress)
+
+
+def compare_with(
+    reference: Runner, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
+) -> tuple[ComparisonReport, ...]:
+    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format."""
+    from ..runtimes.compare import Candidate, compare
+
     with ExitStack() as runners:
-        reference = runners.enter_context(TorchRunner(network, inputs, outputs))
-        candidates = {}
-        for name, artifact in artifacts.items():
-            limit = DEFAULT_TOLERANCES[artifact.precision]
-            if proof.tolerance is not None:
-                limit = replace(limit, logit_difference=proof.tolerance)
-            candidates[name] = Candidate(runners.enter_context(OnnxRunner(artifact.path)), limit)
+        candidates = {
+            name: Candidate(runners.enter_context(open_artifact(artifact)), tolerance_of(artifact, proof.tolerance))
+            for name, artifact in artifacts.items()
+        }
         return compare(reference, candidates, proof.clips, progress)
 
 
@@ -111,12 +118,12 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
         console.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
 
 
-def require_parity(reports: Iterable[ComparisonReport]) -> None:
+def require_parity(reports: Iterable[ComparisonReport], reference: str = "the PyTorch network") -> None:
     """Raise ParityError for the first report that is out of tolerance."""
     for report in reports:
         if not report.passed:
             raise ParityError(
-                f"{report.artifact} differs from the PyTorch network: largest logit difference "
+                f"{report.artifact} differs from {reference}: largest logit difference "
                 f"{report.largest_difference:.2e} (limit {report.tolerance.logit_difference:g}), cosine "
                 f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), worst on {report.worst_clip}",
                 fix="install the versions in constraints.txt, or allow more with --tolerance",
