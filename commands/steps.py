@@ -19,6 +19,8 @@ from ..contracts import (
     Precision,
     Preprocessing,
     Progress,
+    Runner,
+    RunnerError,
     TensorSpec,
     staged_path,
 )
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from ..exporter.dualformer import DualFormer
     from ..exporter.manifest import Manifest, Weights
     from ..exporter.onnx_export import OnnxOptions
-    from ..runtimes.compare import ComparisonReport
+    from ..runtimes.limits import LimitCheck
+    from ..runtimes.tally import ComparisonReport
 
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
 GENERATED_CLIPS = 1
@@ -77,23 +80,36 @@ def export_proven(
 def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
-    """Compare ONNX artifacts, by name, with the network they were made from."""
-    from ..runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
-    from ..runtimes.onnx_runner import OnnxRunner
-    from ..runtimes.torch_runner import TorchRunner
+    """Compare ONNX artifacts, by name, with the network they were made from, by the default limits."""
+    from ..runtimes.compare import Candidate, compare
+    from ..runtimes.limits import DEFAULT_LIMITS
 
-    config = network.config
-    inputs = (TensorSpec("clip", "float32", (1, *config.clip_shape)),)
-    outputs = (TensorSpec("logits", "float32", (1, config.classes)),)
-    with ExitStack() as runners:
-        reference = runners.enter_context(TorchRunner(network, inputs, outputs))
+    with ExitStack() as opened:
+        reference = opened.enter_context(open_network(network))
         candidates = {}
         for name, artifact in artifacts.items():
-            limit = DEFAULT_TOLERANCES[artifact.precision]
+            limits = DEFAULT_LIMITS[artifact.precision]
             if proof.tolerance is not None:
-                limit = replace(limit, logit_difference=proof.tolerance)
-            candidates[name] = Candidate(runners.enter_context(OnnxRunner(artifact.path)), limit)
-        return compare(reference, candidates, proof.clips, progress)
+                limits = replace(limits, logit_difference=proof.tolerance)
+            candidates[name] = Candidate(opened.enter_context(open_runner(artifact)), limits)
+        return compare(reference, candidates, proof.clips, progress=progress).reports
+
+
+def open_network(network: DualFormer) -> Runner:
+    """The PyTorch network as a runner, one clip at a time."""
+    from ..runtimes.torch_runner import TorchRunner
+
+    inputs = (TensorSpec("clip", "float32", (1, *network.config.clip_shape)),)
+    return TorchRunner(network, inputs, (TensorSpec("logits", "float32", (1, network.config.classes)),))
+
+
+def open_runner(artifact: Artifact) -> Runner:
+    """What runs an artifact here. Raises RunnerError when nothing does, or it does not load."""
+    if artifact.format != "onnx":
+        raise RunnerError(f"{artifact.path.name}: nothing here runs {artifact.format}", fix="verify it on its device")
+    from ..runtimes.onnx_runner import OnnxRunner
+
+    return OnnxRunner(artifact.path)
 
 
 def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
@@ -112,15 +128,23 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
 
 
 def require_parity(reports: Iterable[ComparisonReport]) -> None:
-    """Raise ParityError for the first report that is out of tolerance."""
+    """Raise ParityError for the first report that is out of its limits."""
     for report in reports:
-        if not report.passed:
+        if report.failure is not None:
             raise ParityError(
-                f"{report.artifact} differs from the PyTorch network: largest logit difference "
-                f"{report.largest_difference:.2e} (limit {report.tolerance.logit_difference:g}), cosine "
-                f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), worst on {report.worst_clip}",
-                fix="install the versions in constraints.txt, or allow more with --tolerance",
+                f"{report.artifact} did not run: {report.failure}", fix="export it again with `dualexport onnx`"
             )
+        if not report.passed:
+            missed = ", ".join(describe_check(check) for check in report.failed_checks)
+            raise ParityError(
+                f"{report.artifact} differs from the reference: {missed}; worst on {report.worst_clip}",
+                fix="see where the error enters with `dualexport verify --layers`, or allow more with --limits",
+            )
+
+
+def describe_check(check: LimitCheck) -> str:
+    """`cosine 0.98 (limit 0.99)`."""
+    return f"{check.name.replace('_', ' ')} {check.got:.4g} (limit {check.limit:g})"
 
 
 def open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:

@@ -1,75 +1,63 @@
-"""`dualexport verify`: every artifact against the PyTorch network."""
+"""`dualexport verify`: every artifact against the PyTorch network, within limits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from . import console, steps
+from . import comparing, console, steps
+from .comparing import Reference
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
+from .verify_document import document_verification
+from .verify_tables import print_verification
 
-if TYPE_CHECKING:
-    from ..runtimes.compare import ComparisonReport
-
-EPILOG = "Example: dualexport verify dualformer-b --clips videos/"
+EPILOG = "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4"
 
 
 def verify(
     folder: Folder = None,
     clips: Clips = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Lines `path,label`, where the clips come without labels.")
+    ] = None,
     views: Views = 1,
+    against: Annotated[str, typer.Option(metavar="all|fp16,...", help="Which artifacts: precisions or files.")] = "all",
+    reference: Annotated[
+        Reference, typer.Option(help="The trained network, or, where PyTorch is not installed, the FP32 ONNX file.")
+    ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
-    skip_unreadable: SkipUnreadable = False,
+    limits: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Limits by precision; see docs/verify.md for the defaults.")
+    ] = None,
     tolerance: LogitTolerance = None,
+    skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
 ) -> None:
-    """Run the PyTorch network and every artifact in DIR on clips, and compare their logits.
+    """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
 
-    Exits with 1 when an artifact is out of tolerance, naming its worst clip.
+    Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
-    with steps.needing_extra("verify"):
-        from ..exporter.loading import restore_network
     from ..exporter.manifest import check_artifact, find_manifest
+    from ..runtimes.compare import compare
+    from ..runtimes.limits import read_limits
 
+    allowed = read_limits(limits)
     manifest = find_manifest(folder)
-    source = steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
-    with console.show_progress() as progress:
+    artifacts = comparing.select_artifacts(manifest, against)
+    source = comparing.label_clips(steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable), labels)
+    with console.show_progress() as progress, ExitStack() as opened:
         progress("loading the weights")
-        for artifact in manifest.artifacts:
+        for artifact in artifacts:
             check_artifact(artifact)
-        network = restore_network(manifest, checkpoint)
-        artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
-        reports = steps.compare_artifacts(network, artifacts, steps.Proof(source, tolerance), progress)
+        expected = opened.enter_context(comparing.open_reference(manifest, checkpoint, reference))
+        candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
+        comparison = compare(expected, candidates, source, manifest.labels, progress)
     steps.note_clips(source)
     if as_json:
-        console.print_json(
-            {
-                "passed": all(report.passed for report in reports),
-                "reports": reports,
-                "skipped": steps.list_skipped(source),
-            }
-        )
+        console.print_json(document_verification(manifest, comparison, source, {}))
     else:
-        _print_comparison(reports)
-    steps.require_parity(reports)
-
-
-def _print_comparison(reports: Sequence[ComparisonReport]) -> None:
-    """One row an artifact."""
-    columns = ("artifact", "clips", "top-1 agreement", "largest diff", "mean diff", "cosine", "result")
-    rows = [
-        (
-            report.artifact,
-            str(report.clips),
-            f"{report.top1_agreement:.1%}",
-            f"{report.largest_difference:.1e}",
-            f"{report.mean_difference:.1e}",
-            f"{report.cosine:.6f}",
-            "PASS" if report.passed else "FAIL",
-        )
-        for report in reports
-    ]
-    console.print_table("Logits against the PyTorch network (FP32)", columns, rows)
+        print_verification(comparison, manifest.labels)
+    steps.require_parity(comparison.reports)
