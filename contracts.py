@@ -76,6 +76,10 @@ class LabelError(DualExportError):
     """A file of class names that cannot be used with the network."""
 
 
+class LimitError(DualExportError):
+    """A file of limits that cannot be read as such."""
+
+
 class ManifestError(DualExportError):
     """A manifest that is missing, malformed, too new, or no longer fits its files."""
 

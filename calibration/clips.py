@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,12 @@ class ClipSource:
         self._preprocessing = preprocessing
         self._views = views
         self._skip_unreadable = skip_unreadable
+
+    def of(self, videos: Sequence[Video]) -> ClipSource:
+        """The same source with other videos in it: some of them, or with other labels."""
+        other = copy.copy(self)
+        other.videos, other.skipped = tuple(videos), ()
+        return other
 
     def __iter__(self) -> Iterator[Clip]:
         self.skipped = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -11,8 +12,9 @@ from ..contracts import Artifact, ManifestError, Precision, TensorSpec, TimedRun
 from ..runtimes.engine import FORMAT, EngineError, read_record, rebuild_command
 
 if TYPE_CHECKING:
+    from ..exporter.dualformer import DualFormer
     from ..exporter.manifest import Manifest
-    from ..runtimes.compare import Tolerance
+    from ..runtimes.limits import Limits
 
 NARROWEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
@@ -65,22 +67,25 @@ def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunne
 def open_network(manifest: Manifest, checkpoint: Path | None = None) -> TimedRunner:
     """The PyTorch network that the artifacts were made from."""
     from ..exporter.loading import restore_network
+
+    return wrap_network(restore_network(manifest, checkpoint))
+
+
+def wrap_network(network: DualFormer) -> TimedRunner:
+    """A PyTorch network as a runner, one clip at a time."""
     from ..runtimes.torch_runner import TorchRunner
 
-    network = restore_network(manifest, checkpoint)
     inputs = (TensorSpec("clip", "float32", (1, *network.config.clip_shape)),)
     return TorchRunner(network, inputs, (TensorSpec("logits", "float32", (1, network.config.classes)),))
 
 
-def tolerance_of(artifact: Artifact, logit_difference: float | None) -> Tolerance:
-    """How close an artifact has to come; `logit_difference` is the user's limit, None for that of the precision.
+def limits_of(artifact: Artifact, limits: Mapping[Precision, Limits], logit_difference: float | None) -> Limits:
+    """What an artifact is held against; `logit_difference` is the user's limit, None for that of the precision.
 
     An FP32 engine multiplies in TF32, TensorRT's default, which has the mantissa of FP16.
     """
-    from ..runtimes.compare import DEFAULT_TOLERANCES
-
     in_tf32 = artifact.format == FORMAT and artifact.precision is Precision.FP32
-    limit = DEFAULT_TOLERANCES[Precision.FP16 if in_tf32 else artifact.precision]
+    limit = limits[Precision.FP16 if in_tf32 else artifact.precision]
     return limit if logit_difference is None else replace(limit, logit_difference=logit_difference)
 
 

@@ -19,12 +19,10 @@ from ..contracts import (
     Precision,
     Preprocessing,
     Progress,
-    Runner,
-    TensorSpec,
     staged_path,
 )
 from . import console
-from .running import open_artifact, tolerance_of
+from .running import limits_of, open_artifact, wrap_network
 
 if TYPE_CHECKING:
     from ..calibration.clips import SkippedVideo
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
     from ..exporter.dualformer import DualFormer
     from ..exporter.manifest import Manifest, Weights
     from ..exporter.onnx_export import OnnxOptions
-    from ..runtimes.compare import ComparisonReport
+    from ..runtimes.limits import LimitCheck
+    from ..runtimes.tally import ComparisonReport
 
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
 GENERATED_CLIPS = 1
@@ -79,28 +78,19 @@ def export_proven(
 def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
-    """Compare artifacts, by name, with the network they were made from."""
-    from ..runtimes.torch_runner import TorchRunner
-
-    config = network.config
-    inputs = (TensorSpec("clip", "float32", (1, *config.clip_shape)),)
-    outputs = (TensorSpec("logits", "float32", (1, config.classes)),)
-    with TorchRunner(network, inputs, outputs) as reference:
-        return compare_with(reference, artifacts, proof, progress)
-
-
-def compare_with(
-    reference: Runner, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
-) -> tuple[ComparisonReport, ...]:
-    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format."""
+    """Compare artifacts, by name, with the network they were made from, by the default limits."""
     from ..runtimes.compare import Candidate, compare
+    from ..runtimes.limits import DEFAULT_LIMITS
 
-    with ExitStack() as runners:
+    with ExitStack() as opened:
+        reference = opened.enter_context(wrap_network(network))
         candidates = {
-            name: Candidate(runners.enter_context(open_artifact(artifact)), tolerance_of(artifact, proof.tolerance))
+            name: Candidate(
+                opened.enter_context(open_artifact(artifact)), limits_of(artifact, DEFAULT_LIMITS, proof.tolerance)
+            )
             for name, artifact in artifacts.items()
         }
-        return compare(reference, candidates, proof.clips, progress)
+        return compare(reference, candidates, proof.clips, progress=progress).reports
 
 
 def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
@@ -119,15 +109,23 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
 
 
 def require_parity(reports: Iterable[ComparisonReport], reference: str = "the PyTorch network") -> None:
-    """Raise ParityError for the first report that is out of tolerance."""
+    """Raise ParityError for the first report that is out of its limits."""
     for report in reports:
-        if not report.passed:
+        if report.failure is not None:
             raise ParityError(
-                f"{report.artifact} differs from {reference}: largest logit difference "
-                f"{report.largest_difference:.2e} (limit {report.tolerance.logit_difference:g}), cosine "
-                f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), worst on {report.worst_clip}",
-                fix="install the versions in constraints.txt, or allow more with --tolerance",
+                f"{report.artifact} did not run: {report.failure}", fix="export it again with `dualexport onnx`"
             )
+        if not report.passed:
+            missed = ", ".join(describe_check(check) for check in report.failed_checks)
+            raise ParityError(
+                f"{report.artifact} differs from {reference}: {missed}; worst on {report.worst_clip}",
+                fix="see where the error enters with `dualexport verify --layers`, or allow more with --limits",
+            )
+
+
+def describe_check(check: LimitCheck) -> str:
+    """`cosine 0.98 (limit 0.99)`."""
+    return f"{check.name.replace('_', ' ')} {check.got:.4g} (limit {check.limit:g})"
 
 
 def open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:

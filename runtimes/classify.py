@@ -79,6 +79,22 @@ def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
     return names
 
 
+def find_class(label: str, names: Sequence[str], classes: int) -> int:
+    """The class that `label` means: one of `names`, class names in order, or a class number from 0.
+
+    Raises LabelError where it is neither.
+    """
+    if label in names:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and int(label) < classes:
+        return int(label)
+    known = "its class names are not known" if not names else "it is none of its class names"
+    raise LabelError(
+        f"the label {label!r} is no class of the network: {known}, and no number from 0 to {classes - 1}",
+        fix="correct the label, or name the classes when exporting: `dualexport onnx --labels FILE`",
+    )
+
+
 def softmax(logits: Array) -> Array:
     """Softmax over the last axis, in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))

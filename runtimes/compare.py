@@ -2,122 +2,149 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import length_hint
 
-import numpy as np
-
-from ..contracts import Array, Clip, ClipError, Precision, Progress, Runner, no_progress
-from .classify import infer_logits
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """The largest logit difference and the smallest cosine that still count as the same function."""
-
-    logit_difference: float
-    cosine: float
-
-
-DEFAULT_TOLERANCES = {Precision.FP32: Tolerance(1e-3, 0.9999), Precision.FP16: Tolerance(0.1, 0.9999)}
+from ..contracts import Array, Clip, ClipError, Progress, Runner, RunnerError, no_progress
+from .classify import find_class, infer_logits
+from .limits import Limits
+from .read_ahead import read_ahead
+from .tally import AccuracyTally, ComparisonReport, LabelAccuracy, Tally, VideoLogits, View
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is compared with the reference, and how close it has to come."""
+    """What is compared with the reference, and how close it has to come; no runner where it did not load, and why."""
 
-    runner: Runner
-    tolerance: Tolerance
+    runner: Runner | None
+    limits: Limits
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ComparisonReport:
-    """How far one artifact is from the reference on a set of clips.
+class Comparison:
+    """One reference, and how far each artifact is from it on the same clips.
 
-    `top1_agreement` is the share of clips with the same best class; `cosine` the smallest over clips, of logits;
-    `worst_clip` the one with the largest logit difference. A NaN in any figure is a failure.
+    `accuracy` is the reference's own, on the `labelled` videos.
     """
 
-    artifact: str
-    runner: str
+    reference: str
     clips: int
-    top1_agreement: float
-    largest_difference: float
-    mean_difference: float
-    cosine: float
-    worst_clip: str
-    tolerance: Tolerance
+    videos: int
+    labelled: int
+    accuracy: LabelAccuracy | None
+    reports: tuple[ComparisonReport, ...]
 
     @property
     def passed(self) -> bool:
-        return (
-            self.largest_difference <= self.tolerance.logit_difference
-            and self.cosine >= self.tolerance.cosine
-            and self.clips > 0
-        )
+        return bool(self.reports) and all(report.passed for report in self.reports)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLogits:
+    """What all runners made of the same clips: logits (clips, classes) by artifact, or why there are none."""
+
+    clips: tuple[View, ...]
+    reference: Array
+    artifacts: Mapping[str, Array]
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare(
     reference: Runner,
     candidates: Mapping[str, Candidate],
     clips: Iterable[Clip],
+    names: Sequence[str] = (),
     progress: Progress = no_progress,
-) -> tuple[ComparisonReport, ...]:
-    """Run every clip through `reference` and each of `candidates`, by artifact name.
+) -> Comparison:
+    """Run every clip through `reference` and each of `candidates`, by artifact name, while the next ones are read.
 
-    Raises ClipError when there is no clip to compare: nothing compared is no agreement.
+    Clips with a label count towards accuracy; a label is one of `names`, the class names in order, or a class number.
+    A candidate that fails is reported as failed, and the others go on. Raises ClipError when there is no clip to
+    compare: nothing compared is no agreement; LabelError for a label that is no class.
     """
-    tallies = {name: _Tally() for name in candidates}
-    runners = (reference, *(candidate.runner for candidate in candidates.values()))
-    size = max(runner.inputs[0].shape[0] for runner in runners)
-    iterator, done, total = iter(clips), 0, length_hint(clips) or None
-    progress("comparing clips", done, total)
-    while part := list(islice(iterator, size)):
-        expected = infer_logits(reference, part)
+    groups = infer_groups(reference, candidates, clips)
+    return summarize(reference.name, candidates, track(groups, length_hint(clips), progress), names)
+
+
+def infer_groups(
+    reference: Runner, candidates: Mapping[str, Candidate], clips: Iterable[Clip]
+) -> Iterator[GroupLogits]:
+    """Logits of all runners, some whole videos at a time; a candidate that failed is not asked again."""
+    batch = max(
+        runner.inputs[0].shape[0] for runner in [reference, *(c.runner for c in candidates.values() if c.runner)]
+    )
+    failures = {name: candidate.failure for name, candidate in candidates.items() if candidate.failure is not None}
+    for group in group_videos(read_ahead(clips), batch):
+        expected, found = infer_logits(reference, group), {}
         for name, candidate in candidates.items():
-            tallies[name].add(part, expected, infer_logits(candidate.runner, part))
-        done += len(part)
-        progress("comparing clips", done, total)
-    if done == 0:
+            if candidate.runner is None or name in failures:
+                continue
+            try:
+                found[name] = infer_logits(candidate.runner, group)
+            except RunnerError as error:
+                failures[name] = str(error)
+        yield GroupLogits(tuple(View.of(clip) for clip in group), expected, found, dict(failures))
+
+
+def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Clip]]:
+    """Consecutive whole videos, at least so many clips where there are as many: the same groups in every run."""
+    group: list[Clip] = []
+    for clip in clips:
+        if len(group) >= clips_a_group and not _same_video(group[-1], clip):
+            yield group
+            group = []
+        group.append(clip)
+    if group:
+        yield group
+
+
+def summarize(
+    reference: str, candidates: Mapping[str, Candidate], groups: Iterable[GroupLogits], names: Sequence[str]
+) -> Comparison:
+    """The figures of all groups, taken in their order; raises as `compare` does."""
+    tallies = {name: Tally() for name in candidates}
+    failures = {name: candidate.failure for name, candidate in candidates.items()}
+    own, clips, videos = AccuracyTally(), 0, 0
+    for group in groups:
+        clips += len(group.clips)
+        failures.update(group.failures)
+        for rows in _list_videos(group.clips):
+            views, expected = group.clips[rows], group.reference[rows]
+            label = None if views[0].label is None else find_class(views[0].label, names, expected.shape[1])
+            videos += 1
+            if label is not None:
+                own.add(expected, label)
+            for name, logits in group.artifacts.items():
+                tallies[name].add(VideoLogits(views, expected, label), logits[rows])
+    if not clips:
         raise ClipError("no clip to compare", fix="give a source with at least one readable video")
-    return tuple(tallies[name].report(name, candidate) for name, candidate in candidates.items())
+    reports = tuple(
+        tallies[name].report(name, candidate.runner.name if candidate.runner else "", candidate.limits, failures[name])
+        for name, candidate in candidates.items()
+    )
+    return Comparison(reference, clips, videos, own.videos, own.report(), reports)
 
 
-class _Tally:
-    """Running figures of one artifact."""
+def track(groups: Iterable[GroupLogits], total: int, progress: Progress) -> Iterator[GroupLogits]:
+    """The same groups, with progress in clips."""
+    done = 0
+    progress("comparing clips", done, total or None)
+    for group in groups:
+        yield group
+        done += len(group.clips)
+        progress("comparing clips", done, total or None)
 
-    def __init__(self) -> None:
-        self.clips = 0
-        self.agreed = 0
-        self.difference_sum = 0.0
-        self.largest = -1.0
-        self.cosine = 1.0
-        self.worst = ""
 
-    def add(self, clips: list[Clip], expected: Array, got: Array) -> None:
-        for clip, wanted, found in zip(clips, expected.astype(np.float64), got.astype(np.float64), strict=True):
-            difference = np.abs(found - wanted)
-            largest = float(difference.max())
-            cosine = float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted)))
-            if not (largest <= self.largest or math.isnan(self.largest)):  # a NaN wins, and stays
-                self.largest, self.worst = largest, f"{clip.name} (view {clip.view})"
-            self.cosine = float(np.minimum(self.cosine, cosine))
-            self.difference_sum += float(difference.mean())
-            self.agreed += int(found.argmax() == wanted.argmax())
-            self.clips += 1
+def _same_video(before: Clip | View, clip: Clip | View) -> bool:
+    return before.name == clip.name and clip.view > before.view
 
-    def report(self, name: str, candidate: Candidate) -> ComparisonReport:
-        return ComparisonReport(
-            artifact=name,
-            runner=candidate.runner.name,
-            clips=self.clips,
-            top1_agreement=self.agreed / self.clips,
-            largest_difference=self.largest,
-            mean_difference=self.difference_sum / self.clips,
-            cosine=self.cosine,
-            worst_clip=self.worst,
-            tolerance=candidate.tolerance,
-        )
+
+def _list_videos(clips: Sequence[View]) -> Iterator[slice]:
+    """Which rows are the views of one video."""
+    start = 0
+    for row in range(1, len(clips) + 1):
+        if row == len(clips) or not _same_video(clips[row - 1], clips[row]):
+            yield slice(start, row)
+            start = row

@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from ..contracts import Array, MissingDependencyError, RunnerError, TensorSpec
 
 ERRORS_ONLY = 3
-LOAD_FAILURES = (
+FAILURES = (
     failures.Fail,
     failures.InvalidArgument,
     failures.InvalidGraph,
@@ -63,7 +63,7 @@ class OnnxRunner:
         options.enable_mem_pattern = False  # no faster here, and it keeps a second set of buffers from run two on
         try:
             self._session = onnxruntime.InferenceSession(path, options, **_choose_provider(provider, options))
-        except LOAD_FAILURES as error:
+        except FAILURES as error:
             raise RunnerError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}: {str(error).splitlines()[0]}",
                 fix="export it again with `dualexport onnx`",
@@ -74,8 +74,13 @@ class OnnxRunner:
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one batch; shapes and types as `inputs` and `outputs` say."""
-        values = self._session.run(None, dict(feeds))
+        """Run one batch; shapes and types as `inputs` and `outputs` say. Raises RunnerError where it breaks off."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except FAILURES as error:
+            raise RunnerError(
+                f"{self.name} broke off: {str(error).splitlines()[0]}", fix="export it again with `dualexport onnx`"
+            ) from error
         return {spec.name: np.asarray(value) for spec, value in zip(self.outputs, values, strict=True)}
 
     @contextmanager
@@ -125,7 +130,7 @@ def _add_rtx_devices(options: onnxruntime.SessionOptions) -> None:
     if not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
         try:
             onnxruntime.register_execution_provider_library(name, package.get_library_path())
-        except LOAD_FAILURES as error:
+        except FAILURES as error:
             raise _missing(Provider.TENSORRT_RTX, fix) from error
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not devices:

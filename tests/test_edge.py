@@ -81,8 +81,8 @@ def test_an_engine_is_verified_and_classifies(
     (report,) = document["reports"]
     assert (code, report["artifact"].endswith(".engine")) == (0, True)
     assert report["runner"].startswith("TensorRT")
-    assert document["reference"].startswith("ONNX Runtime")
-    assert "not with the PyTorch network" in err
+    assert document["reference"]["name"].startswith("ONNX Runtime")
+    assert "not the trained network" in err
 
     code, out, _ = run(capsys, "predict", device_folder, video, "--runtime", "tensorrt", "--cuda-graph", "--json")
     classified = json.loads(out)

@@ -1,0 +1,118 @@
+"""What `verify` is composed of: which artifacts, against which reference, within which limits, on which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..contracts import (
+    Artifact,
+    Clip,
+    LabelError,
+    ManifestError,
+    MissingDependencyError,
+    Precision,
+    Runner,
+    RunnerError,
+)
+from . import console, steps
+from .running import Reference, Runtime, choose_artifact, limits_of, list_artifacts, open_artifact, open_network
+
+if TYPE_CHECKING:
+    from ..exporter.manifest import Manifest
+    from ..runtimes.compare import Candidate
+    from ..runtimes.limits import Limits
+
+
+def select_artifacts(
+    manifest: Manifest, against: str, runtime: Runtime | None = None, reference: Reference = Reference.TORCH
+) -> tuple[Artifact, ...]:
+    """The artifacts of `runtime` named by `against`: `all`, or precisions and file names with commas between.
+
+    The reference is left out. Raises ManifestError for a name that no artifact answers to, and when none is left.
+    """
+    if not manifest.artifacts:
+        raise ManifestError(f"{manifest.path} lists no artifact", fix="run `dualexport onnx` first")
+    artifacts = manifest.artifacts if runtime is None else list_artifacts(manifest, runtime)
+    if reference is Reference.ONNX:
+        artifacts = tuple(artifact for artifact in artifacts if artifact.path != require_fp32(manifest).path)
+    if not artifacts:
+        raise ManifestError("nothing is left to compare with the reference", fix="build or export another artifact")
+    if against == "all":
+        return artifacts
+    chosen: list[Artifact] = []
+    for name in (part.strip() for part in against.split(",")):
+        found = [artifact for artifact in artifacts if name in (artifact.precision.value, artifact.path.name)]
+        if not found:
+            known = dict.fromkeys(artifact.precision.value for artifact in artifacts)
+            raise ManifestError(
+                f"{manifest.path} lists no artifact {name!r}", fix=f"say all, {', '.join(known)}, or a file's name"
+            )
+        chosen += [artifact for artifact in found if artifact not in chosen]
+    return tuple(chosen)
+
+
+def open_reference(
+    manifest: Manifest, checkpoint: Path | None, reference: Reference
+) -> tuple[Runner, Iterable[Clip] | None]:
+    """What artifacts are compared with, and its clips where they are its own. All but PyTorch's network is noted."""
+    if reference is Reference.TORCH:
+        return _open_torch(manifest, checkpoint), None
+    if reference is Reference.EXPECTED:
+        from ..runtimes.expected import FILE_NAME, ExpectedRunner
+
+        stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
+        return stored, stored.clips
+    artifact = require_fp32(manifest)
+    console.note(f"the reference is {artifact.path.name}, not the trained network: an error in it stays unseen")
+    with steps.needing_extra("verify"):
+        return open_artifact(artifact), None
+
+
+def _open_torch(manifest: Manifest, checkpoint: Path | None) -> Runner:
+    try:
+        with steps.needing_extra("verify"):
+            return open_network(manifest, checkpoint)
+    except MissingDependencyError as error:
+        fix = f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx"
+        raise MissingDependencyError(str(error), fix=fix) from error
+
+
+def require_fp32(manifest: Manifest) -> Artifact:
+    """The FP32 ONNX file; raises ManifestError without one."""
+    artifact = choose_artifact(manifest, Runtime.ONNX)
+    if artifact.precision is not Precision.FP32:
+        raise ManifestError(
+            f"{manifest.path} lists no FP32 ONNX file to compare with", fix="run `dualexport onnx --precision fp32`"
+        )
+    return artifact
+
+
+def open_candidates(
+    artifacts: Sequence[Artifact], limits: Mapping[Precision, Limits], tolerance: float | None, opened: ExitStack
+) -> dict[str, Candidate]:
+    """A runner an artifact, closed with `opened`; what does not load is a candidate that failed."""
+    from ..runtimes.compare import Candidate
+
+    candidates = {}
+    for artifact in artifacts:
+        limit = limits_of(artifact, limits, tolerance)
+        try:
+            candidates[artifact.path.name] = Candidate(opened.enter_context(open_artifact(artifact)), limit)
+        except RunnerError as error:
+            candidates[artifact.path.name] = Candidate(None, limit, str(error))
+    return candidates
+
+
+def label_clips(source: Iterable[Clip], labels: Path | None) -> Iterable[Clip]:
+    """The clips with the labels of a list. Raises LabelError for clips that have no names to find them by."""
+    if labels is None:
+        return source
+    from ..calibration.clips import ClipSource
+    from ..calibration.labels import label_videos
+
+    if not isinstance(source, ClipSource):
+        raise LabelError("--labels is of videos, and no clips were given", fix="pass --clips too")
+    return source.of(label_videos(source.videos, labels))

@@ -1,0 +1,112 @@
+"""`dualexport verify` as a user types it: labels, limits, references, and artifacts that do not run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from dualexport.calibration.clips import ClipSource, Video
+from dualexport.calibration.labels import label_videos
+from dualexport.commands.comparing import select_artifacts
+from dualexport.contracts import LabelError, ManifestError, hash_file
+from dualexport.exporter.manifest import read_manifest
+from test_cli import assert_refused, run
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, video: Path) -> Path:
+    """A folder with two videos, and a list of their labels beside it."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(video, folder / name)
+    (tmp_path / "labels.csv").write_text("path,label\nvideos/a.mp4,7\nvideos/b.mp4,8\n")
+    return folder
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Path:
+    """The exported folder, to be changed."""
+    return Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
+
+
+def test_labels_limits_and_what_is_compared(
+    exported: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text("[fp16]\nsnr_db = 200\n")
+    arguments = ("verify", exported, "--clips", labelled, "--labels", tmp_path / "labels.csv", "--against", "fp16")
+    code, out, err = run(capsys, *arguments, "--limits", limits, "--json")
+    document = json.loads(out)
+    assert (code, document["passed"], document["decision"]["ship"]) == (1, False, False)
+    assert "snr db" in err.splitlines()[-2]
+    (report,) = document["reports"]
+    assert report["artifact"] == "dualformer-n.fp16.onnx"
+    assert [check["name"] for check in report["checks"] if not check["passed"]] == ["snr_db"]
+    assert (report["clips"], report["accuracy"]["top1"]["total"]) == (2, 2)
+    assert report["paired"]["p_value"] == 1.0
+    assert document["reference"]["labelled"] == 2
+    assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
+
+
+def test_a_file_that_is_no_network_fails_and_the_other_is_compared(
+    copy: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "dualformer-n.fp32.onnx"
+    path.write_bytes(b"no graph")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["artifacts"][0]["sha256"] = hash_file(path)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    code, out, err = run(capsys, "verify", copy, "--clips", video)
+    assert code == 1
+    assert "dualformer-n.fp32.onnx did not run" in err
+    results = {
+        line.split()[0]: line.split()[-1] for line in out.splitlines() if "agreement" not in line and ".onnx" in line
+    }
+    assert results["dualformer-n.fp16.onnx"] == "PASS"
+
+
+def test_without_the_trained_network_the_fp32_file_is_the_reference(
+    exported: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "verify", exported, "--clips", video, "--reference", "onnx", "--json")
+    assert code == 0
+    assert "note: the reference is dualformer-n.fp32.onnx, not the trained network" in err
+    assert json.loads(out)["reference"]["name"].startswith("ONNX Runtime")
+
+
+def test_artifacts_are_chosen_by_precision_or_name(exported: Path) -> None:
+    manifest = read_manifest(exported)
+    first, second = manifest.artifacts
+    assert select_artifacts(manifest, "all") == (first, second)
+    assert select_artifacts(manifest, "fp16, dualformer-n.fp32.onnx,fp16") == (second, first)
+    with pytest.raises(ManifestError, match="no artifact 'int8'"):
+        select_artifacts(manifest, "fp32,int8")
+
+
+def test_limits_and_labels_that_do_not_fit_are_refused_before_work(
+    exported: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.csv").write_text("path,label\nz.mp4,1\n")
+    (tmp_path / "bad.toml").write_text("[fp16]\ncosin = 1\n")
+    clips = ("verify", exported, "--clips", labelled)
+    assert_refused(run(capsys, *clips, "--labels", tmp_path / "other.csv"), "labels none of the 2 videos")
+    assert_refused(run(capsys, *clips, "--limits", tmp_path / "bad.toml"), "cosin is not a limit")
+    assert_refused(run(capsys, "verify", exported, "--labels", tmp_path / "labels.csv"), "no clips were given")
+
+
+def test_labels_are_put_to_videos_by_name_or_by_an_unmistakable_file_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("x/a.mp4,run\ny/a.mp4,sit\nb.mp4,jump\n")
+    videos = [Video(tmp_path, name, "old") for name in ("x/a.mp4", "a.mp4", "deep/b.mp4", "c.mp4")]
+    assert [video.label for video in label_videos(videos, tmp_path / "labels.csv")] == ["run", "old", "jump", "old"]
+    with pytest.raises(LabelError):
+        label_videos(videos[3:], tmp_path / "labels.csv")
+
+
+def test_a_source_with_other_videos_leaves_the_first_alone(labelled: Path) -> None:
+    source = ClipSource(labelled, SimpleNamespace())  # type: ignore[arg-type]  # nothing is read
+    part = source.of(source.videos[1:])
+    assert ([video.name for video in part.videos], len(source.videos)) == (["b.mp4"], 2)
