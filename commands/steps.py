@@ -130,11 +130,14 @@ def require_parity(reports: Iterable[ComparisonReport], reference: str = "the Py
             )
 
 
-def open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:
+def open_clips(
+    path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool, generated: int = GENERATED_CLIPS
+) -> Iterable[Clip]:
+    """The clips of a source; without one, so many generated ones."""
     if path is None:
         from ..calibration.synthetic import moving_patterns
 
-        return moving_patterns(GENERATED_CLIPS, preprocessing)
+        return moving_patterns(generated, preprocessing)
     from ..calibration.clips import ClipSource
 
     return ClipSource(path, preprocessing, views=views, skip_unreadable=skip_unreadable)
