@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -175,3 +176,41 @@ def test_a_bundle_of_nothing_leaves_nothing(
     assert_refused(result, "gone.mp4")
     assert not packed.parent.exists()
     assert run(capsys, "bundle", device_folder, "-o", tmp_path / "x.zip")[0] == 2
+
+
+def test_gpu_check_compares_and_times_every_way_of_running(
+    exported: Path,
+    tmp_path: Path,
+    fake_gpu: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"
+    spec = importlib.util.spec_from_file_location("gpu_check", path)
+    assert spec is not None
+    assert spec.loader is not None
+    gpu_check = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gpu_check", gpu_check)
+    spec.loader.exec_module(gpu_check)
+    fake_gpu()
+    from dualexport.runtimes import engine_config
+
+    monkeypatch.setattr(gpu_check, "open_cuda", engine_config.open_cuda)
+    monkeypatch.setattr(gpu_check, "CLIPS", 1)
+    monkeypatch.setattr(gpu_check, "WARM_UP_SECONDS", 0.0)
+    output = tmp_path / "gpu-check.json"
+    arguments = ("gpu-check", exported, "--seconds", "0", "--skip-tests", "--output", output)
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    assert gpu_check.main() == 0
+    document = json.loads(output.read_text())
+    assert document["device"]["name"] == "Fake"
+    rows = {row["file"]: row for row in document["rows"] if row["error"] is None}
+    assert list(rows) == [
+        name + way
+        for name in ("dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx")
+        for way in ("", ", engine", ", engine, CUDA graph")
+    ]
+    engine = rows["dualformer-n.fp16.onnx, engine, CUDA graph"]
+    assert (engine["passed"], engine["gpu_ms"]) == (True, [1.5] * 3)
+    assert rows["dualformer-n.fp16.onnx"]["gpu_ms"] is None
+    assert "GPU tests: not run" in capsys.readouterr().out
