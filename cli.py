@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import console, lint, onnx, plan, predict, synth, trt, verify
+from .commands import bundle, console, lint, onnx, plan, predict, stream, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
     (verify.verify, verify.EPILOG),
     (predict.predict, predict.EPILOG),
+    (stream.stream, stream.EPILOG),
     (trt.trt, trt.EPILOG),
+    (bundle.bundle, bundle.EPILOG),
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),
