@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import console, lint, onnx, plan, predict, synth, verify
+from .commands import bench, console, lint, onnx, plan, predict, synth, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
     (verify.verify, verify.EPILOG),
+    (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),

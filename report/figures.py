@@ -96,7 +96,20 @@ def _accuracies(accuracy: Document) -> tuple[str, str, str]:
 
 
 LATENCY_COLUMNS = (
-    *("artifact", "runner", "batch", "p50 ms", "p90", "p99", "max", "ms a clip", "clips a second", "load s", "peak MB"),
+    *(
+        "artifact",
+        "runner",
+        "time",
+        "batch",
+        "p50 ms",
+        "p90",
+        "p99",
+        "max",
+        "ms a clip",
+        "clips a second",
+        "load s",
+        "peak MB",
+    ),
     "ratio to reference",
 )
 
@@ -107,6 +120,7 @@ def latency_rows(latency: Document) -> list[tuple[str, ...]]:
         (
             measured["artifact"],
             measured["runner"],
+            "wall" if measured["copies"] == "included" else "device events",
             str(measured["batch"]),
             *(number(measured[key], ".2f") for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "clip_ms")),
             number(measured["clips_a_second"], ".1f"),

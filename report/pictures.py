@@ -32,7 +32,8 @@ def _draw_tradeoff(document: Document) -> Markup:
     latency = document["latency"]
     if latency is None:
         return _absent("no latency was measured for these files. `dualexport bench` measures it.")
-    times = {measured["artifact"]: measured["clip_ms"] for measured in latency["results"]}
+    results = [measured for measured in latency["results"] if measured["copies"] == "included"]
+    times = {measured["artifact"]: measured["clip_ms"] for measured in results}
     labelled = document["reference"]["accuracy"] is not None
     points = []
     for report in document["reports"]:
@@ -55,7 +56,10 @@ def _draw_latency(document: Document) -> Markup:
     latency = document["latency"]
     if latency is None:
         return _absent("no latency was measured for these files. `dualexport bench` measures it.")
-    series = [Series(f"{one['artifact']}, batch {one['batch']}", one["samples_ms"]) for one in latency["results"]]
+    series = [
+        Series(f"{one['artifact']}, batch {one['batch']}, copies {one['copies']}", one["samples_ms"])
+        for one in latency["results"]
+    ]
     return distribution(series, "milliseconds a run")
 
 
