@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import bench, console, lint, onnx, plan, predict, synth, verify
+from .commands import bench, console, lint, onnx, plan, predict, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for _run, _epilog in (
     (verify.verify, verify.EPILOG),
     (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),
+    (trt.trt, trt.EPILOG),
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -191,6 +191,15 @@ class Runner(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class TimedRunner(Runner, Protocol):
+    """A runner whose work alone can be timed: `prepared` copies a batch to where it computes, and gives a function.
+
+    That function runs the batch once, waits for it, and returns the milliseconds on the GPU where a GPU counted them.
+    """
+
+    def prepared(self, feeds: Mapping[str, Array]) -> AbstractContextManager[Callable[[], float | None]]: ...
 
 
 class Progress(Protocol):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import Artifact, ManifestError, Precision, Runner, staged_path
+from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_path
+from ..runtimes.engine import FORMAT
 from . import comparing, console, steps
 from .comparing import BENCH_FILE, BENCH_FORMAT
 from .options import Folder, Json
+from .running import Runtime, open_artifact, open_network
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 
 EPILOG = "Example: dualexport bench dualformer-b --runtime torch --runtime onnx --seconds 10"
 COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
-
-
-class Runtime(str, Enum):
-    """What runs the network: PyTorch, or what runs artifacts of a format."""
-
-    TORCH = "torch"
-    ONNX = "onnx"
-    TENSORRT = "tensorrt"
 
 
 def bench(
@@ -63,7 +56,8 @@ def bench(
     subjects = _list_subjects(manifest, artifacts, runtime, checkpoint)
     before = read_state()
     with console.show_progress() as progress:
-        measurement = benchmark(subjects, Timing(seconds, rounds, warm_up_seconds=seconds), progress)
+        timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))
+        measurement = benchmark(subjects, timing, progress)
     document = {
         "format": BENCH_FORMAT,
         **asdict(measurement),
@@ -81,6 +75,16 @@ def bench(
         _print_latencies(measurement, document)
     with staged_path(manifest.folder / BENCH_FILE) as staged:
         staged.write_text(console.to_json(document), encoding="utf-8")
+
+
+def _find_device_memory(artifacts: Sequence[Artifact]) -> Callable[[], float | None]:
+    """What says how much of the GPU's memory is free, where an engine is measured."""
+    if all(artifact.format != FORMAT for artifact in artifacts):
+        return lambda: None
+    from ..runtimes.cuda import open_cuda
+
+    cuda = open_cuda()
+    return lambda: cuda.free_bytes() / 1e6
 
 
 def _select(artifacts: Sequence[Artifact], runtime: list[Runtime] | None, batch: list[int] | None) -> list[Artifact]:
@@ -104,13 +108,14 @@ def _list_subjects(
     from ..runtimes.benchmark import Subject
 
     subjects = [
-        Subject(artifact.path.name, artifact.sha256, lambda artifact=artifact: steps.open_runner(artifact))  # type: ignore[misc]
+        Subject(artifact.path.name, artifact.sha256, lambda artifact=artifact: open_artifact(artifact))  # type: ignore[misc]
         for artifact in artifacts
     ]
     if runtime is not None and Runtime.TORCH in runtime:
 
-        def open_torch() -> Runner:
-            return comparing.open_reference(manifest, checkpoint, comparing.Reference.TORCH)
+        def open_torch() -> TimedRunner:
+            with steps.needing_extra("bench"):
+                return open_network(manifest, checkpoint)
 
         subjects.insert(0, Subject("PyTorch network", None, open_torch))
     return subjects

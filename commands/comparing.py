@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Clip, LabelError, ManifestError, Precision, Progress, Runner, RunnerError
+from ..contracts import (
+    Artifact,
+    Clip,
+    LabelError,
+    ManifestError,
+    MissingDependencyError,
+    Precision,
+    Progress,
+    Runner,
+    RunnerError,
+)
 from . import console, steps
+from .running import Reference, Runtime, choose_artifact, limits_of, list_artifacts, open_artifact, open_network
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -23,27 +32,27 @@ if TYPE_CHECKING:
 BENCH_FILE, BENCH_FORMAT = "bench.json", 1
 
 
-class Reference(str, Enum):
-    """What artifacts are compared with."""
+def select_artifacts(
+    manifest: Manifest, against: str, runtime: Runtime | None = None, reference: Reference = Reference.TORCH
+) -> tuple[Artifact, ...]:
+    """The artifacts of `runtime` named by `against`: `all`, or precisions and file names with commas between.
 
-    TORCH = "torch"
-    ONNX = "onnx"
-
-
-def select_artifacts(manifest: Manifest, against: str) -> tuple[Artifact, ...]:
-    """The artifacts named by `against`: `all`, or precisions and file names with commas between.
-
-    Raises ManifestError for a name that no artifact answers to.
+    The reference is left out. Raises ManifestError for a name that no artifact answers to, and when none is left.
     """
     if not manifest.artifacts:
         raise ManifestError(f"{manifest.path} lists no artifact", fix="run `dualexport onnx` first")
+    artifacts = manifest.artifacts if runtime is None else list_artifacts(manifest, runtime)
+    if reference is Reference.ONNX:
+        artifacts = tuple(artifact for artifact in artifacts if artifact.path != require_fp32(manifest).path)
+    if not artifacts:
+        raise ManifestError("nothing is left to compare with the reference", fix="build or export another artifact")
     if against == "all":
-        return manifest.artifacts
+        return artifacts
     chosen: list[Artifact] = []
     for name in (part.strip() for part in against.split(",")):
-        found = [artifact for artifact in manifest.artifacts if name in (artifact.precision.value, artifact.path.name)]
+        found = [artifact for artifact in artifacts if name in (artifact.precision.value, artifact.path.name)]
         if not found:
-            known = dict.fromkeys(artifact.precision.value for artifact in manifest.artifacts)
+            known = dict.fromkeys(artifact.precision.value for artifact in artifacts)
             raise ManifestError(
                 f"{manifest.path} lists no artifact {name!r}", fix=f"say all, {', '.join(known)}, or a file's name"
             )
@@ -51,19 +60,40 @@ def select_artifacts(manifest: Manifest, against: str) -> tuple[Artifact, ...]:
     return tuple(chosen)
 
 
-def open_reference(manifest: Manifest, checkpoint: Path | None, reference: Reference) -> Runner:
-    """The unmodified FP32 PyTorch network; or, where there is no PyTorch, the FP32 ONNX file, and that is noted."""
+def open_reference(
+    manifest: Manifest, checkpoint: Path | None, reference: Reference
+) -> tuple[Runner, Iterable[Clip] | None]:
+    """What artifacts are compared with, and its clips where they are its own. All but PyTorch's network is noted."""
     if reference is Reference.TORCH:
+        return _open_torch(manifest, checkpoint), None
+    if reference is Reference.EXPECTED:
+        from ..runtimes.expected import FILE_NAME, ExpectedRunner
+
+        stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
+        return stored, stored.clips
+    artifact = require_fp32(manifest)
+    console.note(f"the reference is {artifact.path.name}, not the trained network: an error in it stays unseen")
+    with steps.needing_extra("verify"):
+        return open_artifact(artifact), None
+
+
+def _open_torch(manifest: Manifest, checkpoint: Path | None) -> Runner:
+    try:
         with steps.needing_extra("verify"):
-            from ..exporter.loading import restore_network
-        return steps.open_network(restore_network(manifest, checkpoint))
-    artifact = manifest.artifact_of("onnx", Precision.FP32)
+            return open_network(manifest, checkpoint)
+    except MissingDependencyError as error:
+        fix = f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx"
+        raise MissingDependencyError(str(error), fix=fix) from error
+
+
+def require_fp32(manifest: Manifest) -> Artifact:
+    """The FP32 ONNX file; raises ManifestError without one."""
+    artifact = choose_artifact(manifest, Runtime.ONNX)
     if artifact.precision is not Precision.FP32:
         raise ManifestError(
-            f"{manifest.path} lists no FP32 ONNX file to compare with", fix="export one, or use --reference torch"
+            f"{manifest.path} lists no FP32 ONNX file to compare with", fix="run `dualexport onnx --precision fp32`"
         )
-    console.note(f"the reference is {artifact.path.name}, not the trained network: an error in it stays unseen")
-    return steps.open_runner(artifact)
+    return artifact
 
 
 def open_candidates(
@@ -74,11 +104,9 @@ def open_candidates(
 
     candidates = {}
     for artifact in artifacts:
-        limit = limits[artifact.precision]
-        if tolerance is not None:
-            limit = replace(limit, logit_difference=tolerance)
+        limit = limits_of(artifact, limits, tolerance)
         try:
-            candidates[artifact.path.name] = Candidate(opened.enter_context(steps.open_runner(artifact)), limit)
+            candidates[artifact.path.name] = Candidate(opened.enter_context(open_artifact(artifact)), limit)
         except RunnerError as error:
             candidates[artifact.path.name] = Candidate(None, limit, str(error))
     return candidates

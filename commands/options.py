@@ -26,3 +26,7 @@ LogitTolerance = Annotated[
     typer.Option(min=0.0, help="Largest logit difference to pass. Default: 1e-3 in fp32, 0.1 in fp16."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+CudaGraph = Annotated[
+    bool,
+    typer.Option("--cuda-graph", help="With TensorRT: launch all kernels as one CUDA graph."),
+]

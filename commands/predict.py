@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..contracts import Precision
 from . import console, steps
-from .options import Json, SkipUnreadable, Views
+from .options import CudaGraph, Json, SkipUnreadable, Views
+from .running import Runtime, choose_artifact, open_artifact, open_network
 
 if TYPE_CHECKING:
     from ..runtimes.classify import Prediction
@@ -29,30 +29,32 @@ def predict(
         ),
     ] = None,
     views: Views = 4,
+    runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
+    cuda_graph: CudaGraph = False,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
 ) -> None:
-    """Name the five most probable classes of a video: ONNX Runtime, probabilities averaged over views."""
+    """Name the five most probable classes of a video, probabilities averaged over views."""
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
-    with steps.needing_extra("predict"):
-        from ..runtimes.onnx_runner import OnnxRunner
     from ..exporter.manifest import check_artifact, find_manifest
     from ..runtimes.classify import predict_videos, read_labels
 
     manifest = find_manifest(paths[0] if len(paths) == 2 else None)
-    artifact = manifest.artifact_of("onnx", Precision.FP32)
-    check_artifact(artifact)
+    artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
+    if artifact is not None:
+        check_artifact(artifact)
     names = manifest.labels if manifest.labels and labels is None else read_labels(labels, manifest.classes)
     source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
-    with console.show_progress() as progress, OnnxRunner(artifact.path) as runner:
+    with steps.needing_extra("predict"):
+        opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)
+    with console.show_progress() as progress, opened as runner:
         progress("classifying")
         predictions = tuple(predict_videos(runner, source, names))
     steps.note_clips(source)
+    name = artifact.path.name if artifact else opened.name
     if as_json:
-        console.print_json(
-            {"artifact": artifact.path.name, "predictions": predictions, "skipped": steps.list_skipped(source)}
-        )
+        console.print_json({"artifact": name, "predictions": predictions, "skipped": steps.list_skipped(source)})
     else:
         _print_predictions(predictions)
 

@@ -19,12 +19,10 @@ from ..contracts import (
     Precision,
     Preprocessing,
     Progress,
-    Runner,
-    RunnerError,
-    TensorSpec,
     staged_path,
 )
 from . import console
+from .running import limits_of, open_artifact, wrap_network
 
 if TYPE_CHECKING:
     from ..calibration.clips import SkippedVideo
@@ -80,36 +78,19 @@ def export_proven(
 def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
-    """Compare ONNX artifacts, by name, with the network they were made from, by the default limits."""
+    """Compare artifacts, by name, with the network they were made from, by the default limits."""
     from ..runtimes.compare import Candidate, compare
     from ..runtimes.limits import DEFAULT_LIMITS
 
     with ExitStack() as opened:
-        reference = opened.enter_context(open_network(network))
-        candidates = {}
-        for name, artifact in artifacts.items():
-            limits = DEFAULT_LIMITS[artifact.precision]
-            if proof.tolerance is not None:
-                limits = replace(limits, logit_difference=proof.tolerance)
-            candidates[name] = Candidate(opened.enter_context(open_runner(artifact)), limits)
+        reference = opened.enter_context(wrap_network(network))
+        candidates = {
+            name: Candidate(
+                opened.enter_context(open_artifact(artifact)), limits_of(artifact, DEFAULT_LIMITS, proof.tolerance)
+            )
+            for name, artifact in artifacts.items()
+        }
         return compare(reference, candidates, proof.clips, progress=progress).reports
-
-
-def open_network(network: DualFormer) -> Runner:
-    """The PyTorch network as a runner, one clip at a time."""
-    from ..runtimes.torch_runner import TorchRunner
-
-    inputs = (TensorSpec("clip", "float32", (1, *network.config.clip_shape)),)
-    return TorchRunner(network, inputs, (TensorSpec("logits", "float32", (1, network.config.classes)),))
-
-
-def open_runner(artifact: Artifact) -> Runner:
-    """What runs an artifact here. Raises RunnerError when nothing does, or it does not load."""
-    if artifact.format != "onnx":
-        raise RunnerError(f"{artifact.path.name}: nothing here runs {artifact.format}", fix="verify it on its device")
-    from ..runtimes.onnx_runner import OnnxRunner
-
-    return OnnxRunner(artifact.path)
 
 
 def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
@@ -127,7 +108,7 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
         console.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
 
 
-def require_parity(reports: Iterable[ComparisonReport]) -> None:
+def require_parity(reports: Iterable[ComparisonReport], reference: str = "the PyTorch network") -> None:
     """Raise ParityError for the first report that is out of its limits."""
     for report in reports:
         if report.failure is not None:
@@ -137,7 +118,7 @@ def require_parity(reports: Iterable[ComparisonReport]) -> None:
         if not report.passed:
             missed = ", ".join(describe_check(check) for check in report.failed_checks)
             raise ParityError(
-                f"{report.artifact} differs from the reference: {missed}; worst on {report.worst_clip}",
+                f"{report.artifact} differs from {reference}: {missed}; worst on {report.worst_clip}",
                 fix="see where the error enters with `dualexport verify --layers`, or allow more with --limits",
             )
 

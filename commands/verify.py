@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from . import comparing, console, reports, steps
-from .comparing import Reference
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
+from .running import Reference, Runtime
 from .verify_document import document_verification
 from .verify_tables import print_verification
 
-EPILOG = "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4"
+EPILOG = (
+    "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
+    "On a device without PyTorch: dualexport verify dualformer-b --runtime tensorrt --reference expected"
+)
 
 
 def verify(
@@ -25,8 +28,14 @@ def verify(
     ] = None,
     views: Views = 1,
     against: Annotated[str, typer.Option(metavar="all|fp16,...", help="Which artifacts: precisions or files.")] = "all",
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="Compare only what this runtime runs. Default: every file in DIR.")
+    ] = None,
     reference: Annotated[
-        Reference, typer.Option(help="The trained network, or, where PyTorch is not installed, the FP32 ONNX file.")
+        Reference,
+        typer.Option(
+            help="The PyTorch network; the FP32 ONNX file, where there is no PyTorch; or the outputs in a bundle."
+        ),
     ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
     limits: Annotated[
@@ -48,6 +57,10 @@ def verify(
 
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
+    if runtime is Runtime.TORCH:
+        raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
+    if reference is Reference.EXPECTED and clips is not None:
+        raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
     from ..exporter.manifest import check_artifact, find_manifest
     from ..runtimes.compare import compare
     from ..runtimes.limits import read_limits
@@ -55,23 +68,28 @@ def verify(
     reports.check_reports(report or ())
     allowed = read_limits(limits)
     manifest = find_manifest(folder)
-    artifacts = comparing.select_artifacts(manifest, against)
-    source = comparing.label_clips(steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable), labels)
+    artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
     with console.show_progress() as progress, ExitStack() as opened:
-        progress("loading the weights")
+        progress("loading the reference")
         for artifact in artifacts:
             check_artifact(artifact)
-        expected = opened.enter_context(comparing.open_reference(manifest, checkpoint, reference))
+        expected, own = comparing.open_reference(manifest, checkpoint, reference)
+        opened.enter_context(expected)
+        given = own if own is not None else steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
+        source = comparing.label_clips(given, labels)
         candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
         comparison = compare(expected, candidates, source, manifest.labels, progress)
         parts = comparing.measure_parts(manifest, artifacts, plan=plan, progress=progress)
         progress("writing the report")
         pictures = any(path.suffix.startswith(".htm") for path in report or ())
         document = document_verification(manifest, comparison, source, parts, pictures=pictures)
-    steps.note_clips(source)
+    if own is None:
+        steps.note_clips(source)
     reports.write_reports(document, report or (), junit)
     if as_json:
         console.print_json(document)
     else:
         print_verification(comparison, manifest.labels)
-    steps.require_parity(comparison.reports)
+    steps.require_parity(
+        comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
+    )

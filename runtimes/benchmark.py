@@ -1,47 +1,28 @@
 """Latency as it can be defended: warmed up until stable, in alternating rounds, as a ratio with its spread.
 
-Wall time is taken around `infer`, which returns host arrays and so has synchronized, copies included. A runner that is
-also a `DeviceTimer` is measured a second time on inputs that are on the device already, by the device's own events. The
-two are never mixed in one figure.
+Wall time is taken around `infer`, which returns host arrays and so has synchronized, copies included. A runner that
+computes on a GPU is measured a second time on inputs that are there already, by the GPU's own events. The two are never
+mixed in one figure.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts import Array, Progress, Runner, no_progress
+from ..contracts import Array, Progress, Runner, TimedRunner, no_progress
 from .memory import read_peak_mb, read_resident_mb, reset_peak
 
 WARM_UP_WINDOW = 5  # runs whose median has to be that of the window before
 STABLE = 0.05  # largest relative change between two windows
 BUSY = 0.15  # largest relative spread between the medians of rounds on a machine that does nothing else
 MOST_SAMPLES = 400  # that are kept for a picture
-
-
-@runtime_checkable
-class DeviceTimer(Protocol):
-    """A runner that can run on inputs which are already on the device, and time that by the device's events."""
-
-    def place_inputs(self, feeds: Mapping[str, Array]) -> None:
-        """Copy one batch to the device, for all runs that follow."""
-        ...
-
-    def time_placed(self) -> float:
-        """Run once on the placed inputs, without any copy: milliseconds between two events around the work."""
-        ...
-
-    @property
-    def device_memory_mb(self) -> float:
-        """Device memory that the runner holds: weights, activations, buffers."""
-        ...
 
 
 class Copies(str, Enum):
@@ -57,18 +38,22 @@ class Subject:
 
     name: str
     sha256: str | None
-    open: Callable[[], Runner]
+    open: Callable[[], TimedRunner]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long to measure each subject, in how many alternating rounds; `warm_up_seconds` is the longest warm-up."""
+    """How long to measure each subject, in how many alternating rounds; `warm_up_seconds` is the longest warm-up.
+
+    `free_device_mb` says how much device memory is free, None where there is no device.
+    """
 
     seconds: float = 10.0
     rounds: int = 5
     warm_up_seconds: float = 10.0
     seed: int = 0
     clock: Callable[[], float] = time.perf_counter
+    free_device_mb: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +69,8 @@ class Ratio:
 class Latency:
     """One subject's times, in milliseconds a run of `batch` clips. `samples_ms` are all runs, or evenly chosen ones.
 
-    `host_peak_mb` is what loading and warming up added to the process at its highest; None where it is not known.
+    `host_peak_mb` is what loading and warming up added to the process at its highest, `device_peak_mb` what they took
+    of the device's memory; None where it is not known.
     """
 
     artifact: str
@@ -154,10 +140,11 @@ class _Run:
     """One subject in one way of running it, and its times so far, in milliseconds, by round."""
 
     subject: Subject
-    runner: Runner
+    runner: TimedRunner
     copies: Copies
     load_seconds: float
     host_peak_mb: float | None
+    device_peak_mb: float | None
     step: Callable[[], float]
     rounds: list[list[float]]
 
@@ -190,7 +177,7 @@ class _Run:
             round_spread=(max(medians) - min(medians)) / statistics.median(medians),
             load_seconds=self.load_seconds,
             host_peak_mb=self.host_peak_mb,
-            device_peak_mb=self.runner.device_memory_mb if isinstance(self.runner, DeviceTimer) else None,
+            device_peak_mb=self.device_peak_mb,
             ratio=_compare(self, reference) if reference else None,
             samples_ms=tuple(times[index] for index in kept),
         )
@@ -203,9 +190,10 @@ class _Run:
 def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
     """Open a subject and warm it up in every way that it can be run."""
     clock = timing.clock
-    before, peak_known = read_resident_mb(), reset_peak()
+    before, peak_known, free = read_resident_mb(), reset_peak(), timing.free_device_mb()
     started = clock()
-    runner = opened.enter_context(subject.open())
+    runner = subject.open()
+    opened.enter_context(runner)
     load_seconds = clock() - started
     feeds = make_feeds(runner, timing.seed)
 
@@ -215,14 +203,16 @@ def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
         return (clock() - begun) * 1e3
 
     steps: dict[Copies, Callable[[], float]] = {Copies.INCLUDED: step}
-    if isinstance(runner, DeviceTimer):
-        runner.place_inputs(feeds)
-        steps[Copies.EXCLUDED] = runner.time_placed
+    on_device = opened.enter_context(runner.prepared(feeds))
+    if on_device() is not None:
+        steps[Copies.EXCLUDED] = lambda: on_device() or 0.0
     for one in steps.values():
         _warm_up(one, timing)
     peak = read_peak_mb() if peak_known else None
     added = peak - before if peak is not None and before is not None else None
-    return [_Run(subject, runner, copies, load_seconds, added, one, []) for copies, one in steps.items()]
+    free_after = timing.free_device_mb()
+    taken = free - free_after if free is not None and free_after is not None else None
+    return [_Run(subject, runner, copies, load_seconds, added, taken, one, []) for copies, one in steps.items()]
 
 
 def _warm_up(step: Callable[[], float], timing: Timing) -> None:

@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .host import read_host
+
 ROOT = Path("/")
 NVIDIA_SMI_SECONDS = 10
 GPU_CLOCKS = re.compile(r"gpu|gv11b|ga10b|gpc", re.IGNORECASE)  # of Jetson's device-frequency entries
@@ -47,7 +49,7 @@ class DeviceState:
 
 def read_environment(root: Path = ROOT) -> Environment:
     """The machine as its own files describe it."""
-    gpu = _ask_nvidia_smi(root, "name,driver_version")
+    gpu, host = _ask_nvidia_smi(root, "name,driver_version"), read_host(root)
     memory = re.search(r"MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo") or "")
     cpu = re.search(r"model name\s*:\s*(.+)", _read(root / "proc/cpuinfo") or "")
     system = re.search(r'PRETTY_NAME="?([^"\n]+)', _read(root / "etc/os-release") or "")
@@ -59,8 +61,8 @@ def read_environment(root: Path = ROOT) -> Environment:
         system=system[1] if system else None,
         kernel=platform.release(),
         gpu=gpu[0] if gpu else None,
-        gpu_driver=gpu[1] if gpu else None,
-        jetson_release=_read_jetson_release(root),
+        gpu_driver=gpu[1] if gpu else host.driver,
+        jetson_release=f"{host.l4t} (JetPack {host.jetpack or 'not known'})" if host.l4t else None,
         power_mode=_read_power_mode(root),
     )
 
@@ -83,12 +85,6 @@ def read_state(root: Path = ROOT) -> DeviceState:
         gpu_temperature_c=_number(gpu, 2),
         load=float(load.split()[0]) if load else None,
     )
-
-
-def _read_jetson_release(root: Path) -> str | None:
-    """`R36.4.3` from `# R36 (release), REVISION: 4.3, ...`."""
-    found = re.match(r"# (R\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release") or "")
-    return f"{found[1]}.{found[2]}" if found else None
 
 
 def _read_power_mode(root: Path) -> str | None:

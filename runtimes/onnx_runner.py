@@ -1,16 +1,20 @@
-"""Runs an ONNX file with ONNX Runtime."""
+"""Runs an ONNX file with ONNX Runtime, on the CPU or through one of its GPU providers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from ..contracts import Array, RunnerError, TensorSpec
+from ..contracts import Array, MissingDependencyError, RunnerError, TensorSpec
 
 ERRORS_ONLY = 3
 FAILURES = (
@@ -31,21 +35,41 @@ NUMPY_TYPES = {
 }
 
 
-class OnnxRunner:
-    """One session on the CPU; the file is read once, when the runner is made."""
+PROVIDER_TITLES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt-rtx": "TensorRT for RTX"}
 
-    def __init__(self, path: Path) -> None:
+
+class Provider(str, Enum):
+    """Where ONNX Runtime computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+    @property
+    def registered_name(self) -> str:
+        names = {"cuda": "CUDAExecutionProvider", "tensorrt-rtx": "NvTensorRTRTXExecutionProvider"}
+        return names.get(self.value, "CPUExecutionProvider")
+
+
+class OnnxRunner:
+    """One session; the file is read once, when the runner is made.
+
+    Raises MissingDependencyError for a provider that is not there, rather than taking another one.
+    """
+
+    def __init__(self, path: Path, provider: Provider = Provider.CPU) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         options.enable_mem_pattern = False  # no faster here, and it keeps a second set of buffers from run two on
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(path, options, **_choose_provider(provider, options))
         except FAILURES as error:
             raise RunnerError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}: {str(error).splitlines()[0]}",
                 fix="export it again with `dualexport onnx`",
             ) from error
-        self.name = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+        self.name = f"ONNX Runtime {onnxruntime.__version__} ({PROVIDER_TITLES[provider]})"
+        self._memory = "cpu" if provider is Provider.CPU else "cuda"
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 
@@ -59,6 +83,22 @@ class OnnxRunner:
             ) from error
         return {spec.name: np.asarray(value) for spec, value in zip(self.outputs, values, strict=True)}
 
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        """A function that runs one batch on inputs that are where the provider computes, and leaves outputs there."""
+        binding = self._session.io_binding()
+        for spec in self.inputs:
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[spec.name]), self._memory, 0)
+            binding.bind_ortvalue_input(spec.name, value)
+        for spec in self.outputs:
+            binding.bind_output(spec.name, self._memory)
+
+        def run() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        yield run
+
     def __enter__(self) -> OnnxRunner:
         return self
 
@@ -66,6 +106,43 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session  # its memory goes now, not when the collector comes by
+
+
+def _choose_provider(provider: Provider, options: onnxruntime.SessionOptions) -> dict[str, Any]:
+    """The session's arguments for a provider, which is loaded here where it comes as a package of its own."""
+    if provider is Provider.TENSORRT_RTX:
+        _add_rtx_devices(options)
+        return {}
+    if provider.registered_name not in onnxruntime.get_available_providers():
+        raise _missing(provider, "pip install onnxruntime-gpu in the place of onnxruntime")
+    return {"providers": [provider.registered_name]}
+
+
+def _add_rtx_devices(options: onnxruntime.SessionOptions) -> None:
+    fix = "pip install onnxruntime-ep-nv-tensorrt-rtx-cu13, on a machine with an RTX GPU"
+    try:
+        package = importlib.import_module("onnxruntime_ep_nv_tensorrt_rtx")
+    except ImportError as error:
+        raise _missing(Provider.TENSORRT_RTX, fix) from error
+    if not hasattr(onnxruntime, "register_execution_provider_library"):
+        raise _missing(Provider.TENSORRT_RTX, "pip install -U onnxruntime: providers can be added since 1.22")
+    name = Provider.TENSORRT_RTX.registered_name
+    if not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
+        try:
+            onnxruntime.register_execution_provider_library(name, package.get_library_path())
+        except FAILURES as error:
+            raise _missing(Provider.TENSORRT_RTX, fix) from error
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not devices:
+        raise _missing(Provider.TENSORRT_RTX, fix)
+    options.add_provider_for_devices(devices, {})
+
+
+def _missing(provider: Provider, fix: str) -> MissingDependencyError:
+    here = ", ".join(onnxruntime.get_available_providers())
+    return MissingDependencyError(
+        f"ONNX Runtime {onnxruntime.__version__} has no {provider.registered_name} here (it has {here})", fix=fix
+    )
 
 
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:

@@ -1,103 +1,122 @@
-"""Compiles an ONNX file with the TensorRT that is installed, and keeps what it says about the result.
-
-Serves TensorRT 10 and 11 and TensorRT for RTX: the network is always strongly typed, so that precision is what the
-ONNX file says (tensors in FP16, Q/DQ for INT8) and the builder adds none of its own.
-"""
+"""Compiles an ONNX file with the TensorRT that is installed, and keeps what it says about the result."""
 
 from __future__ import annotations
 
-import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..contracts import MissingDependencyError, Progress, no_progress
+from ..contracts import Progress, no_progress
 from .plan import PlanError
 from .plan_log import Compilation
+from .tensorrt_library import LINT_FIX, RecordingLogger, describe_bindings, parse_network, trt
 
-try:
-    import tensorrt as trt
-except ImportError:
-    try:
-        import tensorrt_rtx as trt
-    except ImportError as error:
-        raise MissingDependencyError(
-            "TensorRT is not installed (no module tensorrt or tensorrt_rtx)",
-            fix="pip install tensorrt, or on a machine without a GPU run scripts/install-cpu-tensorrt",
-        ) from error
-
-_LINT_FIX = "run `dualexport lint` on the file, and export it again if it was changed since"
+PERCENT = 100
 
 
-class _RecordingLogger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no type hints
-    """Keeps every message, and the errors among them once more; prints none."""
+@dataclass(frozen=True, slots=True)
+class CompiledEngine:
+    """A serialized engine, what was said while it was compiled, and the configuration it was compiled with."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.errors: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        self.lines.append(message)
-        if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-            self.errors.append(message)
+    serialized: Any
+    compilation: Compilation
+    warnings: tuple[str, ...]
+    config: Any
 
 
 def compile_onnx(path: Path, *, progress: Progress = no_progress) -> Compilation:
-    """Compiles the ONNX file at `path` with detailed profiling verbosity.
+    """Compiles the ONNX file at `path` with detailed profiling verbosity, for what TensorRT says of it.
 
     Raises PlanError, naming the ONNX node where the parser knows it, when TensorRT refuses the network.
     """
-    logger = _RecordingLogger()
+    return compile_engine(path, RecordingLogger(), progress=progress).compilation
+
+
+def compile_engine(
+    path: Path,
+    logger: RecordingLogger,
+    configure: Callable[[Any], None] | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> CompiledEngine:
+    """Compiles the ONNX file at `path`; `configure` sets what the builder's configuration is to have besides.
+
+    The engine keeps its layers' descriptions, which prove what it computes in. Raises PlanError when TensorRT refuses
+    or does not compile the network; what it says last is in `logger`.
+    """
     progress(f"parsing {path.name}")
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags())
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        raise _parser_error(path, parser)
-    config = builder.create_builder_config()
+    parsed = parse_network(path, logger)
+    config = parsed.builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    progress(f"compiling {path.name} with {_compiler()}")
-    serialized = builder.build_serialized_network(network, config)
+    monitor = _BuildProgress(f"compiling {path.name} with {describe_bindings()}", progress)
+    config.progress_monitor = monitor
+    if configure is not None:
+        configure(config)
+    serialized = parsed.builder.build_serialized_network(parsed.network, config)
+    if monitor.interrupted:
+        raise KeyboardInterrupt
     if serialized is None:
-        reason = _reason(logger.errors[-1]) if logger.errors else "it gives no reason"
-        raise PlanError(f"{path.name}: {_compiler()} cannot compile it: {reason}", fix=_LINT_FIX)
+        raise PlanError(f"{path.name}: {describe_bindings()} cannot compile it: {logger.last_error()}", fix=LINT_FIX)
+    warnings = tuple(logger.warnings)  # before the inspection: that it fails without a GPU is no finding
     inspection = _inspect(serialized, logger)
-    return Compilation("\n".join(logger.lines), inspection, _compiler())
+    compilation = Compilation("\n".join(logger.lines), inspection, describe_bindings())
+    return CompiledEngine(serialized, compilation, warnings, config)
 
 
-def _network_flags() -> int:
-    """TensorRT 10 has to be told that the network is strongly typed; TensorRT 11 and RTX know nothing else."""
-    flags = trt.NetworkDefinitionCreationFlag
-    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
-
-
-def _compiler() -> str:
-    return f"{'TensorRT for RTX' if trt.__name__ == 'tensorrt_rtx' else 'TensorRT'} {trt.__version__}"
-
-
-def _parser_error(path: Path, parser: Any) -> PlanError:
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    if not errors:
-        return PlanError(f"{path.name}: {_compiler()} cannot parse it", fix=_LINT_FIX)
-    first = errors[0]
-    node = f"node {first.node_name()} ({first.node_operator()})" if first.node_name() else "the file"
-    return PlanError(f"{path.name}: {_compiler()} refuses {node}: {_reason(first.desc())}", fix=_LINT_FIX)
-
-
-def _reason(message: str) -> str:
-    """The sentence of TensorRT's message that says what is wrong, without its source locations and echoes."""
-    lines = [line.strip() for line in message.splitlines()]
-    telling = [
-        line for line in lines if line and not line.startswith(("Invalid Node", "[", "ModelImporter", "In function"))
-    ]
-    text = telling[0] if telling else " ".join(lines)
-    inner = re.search(r"API Usage Error \((.*?)\.? In \w+ at ", text)
-    return inner[1] if inner else text.removeprefix("Assertion failed: ")
-
-
-def _inspect(serialized: Any, logger: _RecordingLogger) -> str | None:
+def _inspect(serialized: Any, logger: RecordingLogger) -> str | None:
     """The engine inspector's JSON, or None where there is no GPU to deserialize the engine on."""
     engine = trt.Runtime(logger).deserialize_cuda_engine(serialized)
     if engine is None:
         return None
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+class _BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no type hints
+    """Turns TensorRT's nested phases into one percentage; TensorRT calls it from several threads.
+
+    An interrupt that arrives while Python runs in here cannot leave through TensorRT's frames: it ends the build at
+    the next step instead, and is raised after it.
+    """
+
+    def __init__(self, task: str, progress: Progress) -> None:
+        super().__init__()
+        self.interrupted = False
+        self._task = task
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._phases: dict[str, list[int]] = {}  # name -> steps done, steps; the outermost first
+        self._shown = -1
+
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+        self._report(lambda: self._phases.__setitem__(phase_name, [0, max(1, num_steps)]))
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        self._report(lambda: self._advance(phase_name, step + 1))
+        return not self.interrupted
+
+    def phase_finish(self, phase_name: str) -> None:
+        self._report(lambda: self._phases.pop(phase_name, None))
+
+    def _advance(self, phase: str, done: int) -> None:
+        if phase in self._phases:
+            self._phases[phase][0] = done
+
+    def _report(self, change: Callable[[], object]) -> None:
+        try:
+            with self._lock:
+                change()
+                percent = int(PERCENT * self._fraction())
+                if percent > self._shown:
+                    self._shown = percent
+                    self._progress(self._task, percent, PERCENT)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _fraction(self) -> float:
+        """A phase's own steps, and of the step that it is in, the part that the phase inside it has done."""
+        fraction = 0.0
+        for done, steps in reversed(self._phases.values()):
+            fraction = min(1.0, (done + fraction) / steps)
+        return fraction

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -27,6 +28,17 @@ class TorchRunner:
         with torch.inference_mode():
             result: torch.Tensor = self._network(*tensors)
         return {self.outputs[0].name: result.numpy()}
+
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        """A function that runs one batch; on the CPU its time is the wall clock's."""
+        tensors = [torch.from_numpy(feeds[spec.name]) for spec in self.inputs]
+
+        def run() -> None:
+            with torch.inference_mode():
+                self._network(*tensors)
+
+        yield run
 
     def __enter__(self) -> TorchRunner:
         return self

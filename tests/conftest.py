@@ -11,14 +11,24 @@ import pytest
 import torch
 from dualexport.calibration.synthetic import render_pattern, write_video
 from dualexport.cli import main
-from dualexport.contracts import ModelSize, Preprocessing
+from dualexport.contracts import MissingDependencyError, ModelSize, Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer import CONFIGS, DualFormer
+from dualexport.runtimes.cuda import CudaError, open_cuda
 from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "clips"
 NANO_CLIP = Preprocessing(frames=16)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that needs a GPU says in its skip what is missing: the library, the driver or the device."""
+    if item.get_closest_marker("gpu"):
+        try:
+            open_cuda().device()
+        except (CudaError, MissingDependencyError) as error:
+            pytest.skip(f"needs an NVIDIA GPU: {error}")
 
 
 @pytest.fixture(scope="session")

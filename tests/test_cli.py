@@ -173,7 +173,7 @@ def test_verify_fails_on_a_graph_with_one_weight_negated(
 def test_unproven_files_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "out"
     result = run(capsys, "onnx", "--model", "n", "--output", folder, "--precision", "fp32", "--tolerance", 0)
-    assert_refused(result, "differs from the reference")
+    assert_refused(result, "differs from the PyTorch network")
     assert not folder.parent.exists()
 
 

@@ -15,13 +15,20 @@ HEAVY = ("av", "cv2", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "safetensors"
 EDGE_MODULES = (
     "cli",
     "commands.console",
+    "commands.running",
     "commands.steps",
+    "commands.trt",
     "contracts",
     "calibration.clips",
     "exporter.manifest",
     "runtimes.classify",
     "runtimes.compare",
+    "runtimes.cuda",
     "runtimes.devices",
+    "runtimes.engine",
+    "runtimes.engine_admission",
+    "runtimes.expected",
+    "runtimes.host",
     "runtimes.plan",
 )
 

@@ -39,16 +39,17 @@ def center_features(network: DualFormer, clips: np.ndarray) -> None:
     norm.train()
     with torch.no_grad():
         for begin in range(0, len(clips), 24):
-            network(normalize(clips[begin : begin + 24]))
+            network(normalize(clips[begin : begin + 24]).to(next(network.parameters()).device))
     norm.eval()
 
 
 def measure(network: DualFormer, held_out: np.ndarray) -> float:
     """The share of clips that are recognized, also printed by action; the clips show the actions in turn."""
     confusion = np.zeros((len(ACTIONS), len(ACTIONS)), int)
+    device = next(network.parameters()).device
     with torch.no_grad():
         for begin in range(0, len(held_out), WHOLE_BATCH):
-            logits = network(normalize(held_out[begin : begin + WHOLE_BATCH]))
+            logits = network(normalize(held_out[begin : begin + WHOLE_BATCH]).to(device))
             for offset, found in enumerate(logits.argmax(1).tolist()):
                 confusion[(begin + offset) % len(ACTIONS), found] += 1
     accuracy = float(np.trace(confusion) / confusion.sum())

@@ -35,6 +35,7 @@ from torch.nn import functional
 from training_head import TrainingHead
 
 WEIGHT_DECAY = 0.02
+WARM_UP = 20  # steps
 CENTERING_CLIPS = 120
 FRESH_SCALE = 10.0  # of the learning rate: head and selectors know nothing yet, the backbone sees motion already
 SELECTION = "T0:0.5"
@@ -44,7 +45,10 @@ HELD_OUT_SEED = 1_000_000  # of the clips that measure; training seeds are far b
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on pictures of one size; `zoom` from and to, as in render_scene, `clips` in the cache."""
+    """A stretch of training on pictures of one size; `zoom` from and to, as in render_scene, `clips` in the cache.
+
+    The rate's cosine would reach 0 after `horizon` steps; where pictures change, it is cut before.
+    """
 
     size: int
     zoom: tuple[float, float]
@@ -52,7 +56,15 @@ class Phase:
     steps: int
     batch: int
     rate: float
+    horizon: int
     seed: int
+
+
+TINY = Phase(56, (0.35, 0.55), clips=4000, steps=800, batch=16, rate=6e-4, horizon=800, seed=3)
+SMALL = Phase(112, (0.5, 0.9), clips=3000, steps=400, batch=16, rate=6e-4, horizon=900, seed=1)
+WHOLE = Phase(224, (1.0, 1.0), clips=3000, steps=300, batch=8, rate=3e-4, horizon=500, seed=2)
+PHASES = (TINY, SMALL, WHOLE)
+SELECTOR_PHASES = tuple(replace(phase, steps=300, horizon=300, rate=2e-4) for phase in (SMALL, WHOLE))
 
 
 @dataclass
@@ -72,7 +84,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
     state = start(options)
-    for number, phase in enumerate(phases(options)):
+    for number, phase in enumerate(SELECTOR_PHASES if options.selector else PHASES):
         if number >= state.phase:
             if number > state.phase:
                 state.phase, state.step = number, 0
@@ -83,40 +95,28 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("demo/training"), help="folder of checkpoints and clip caches")
-    parser.add_argument("--rate", type=float, default=6e-4, help="of learning; half of it on whole pictures")
-    parser.add_argument("--tiny-clips", type=int, default=4000)
-    parser.add_argument("--tiny-steps", type=int, default=800)
-    parser.add_argument("--small-steps", type=int, default=900)
-    parser.add_argument("--whole-steps", type=int, default=600)
-    parser.add_argument("--small-clips", type=int, default=3000)
-    parser.add_argument("--whole-clips", type=int, default=3000)
     parser.add_argument("--selector", action="store_true", help=f"go on from the trained model with {SELECTION}")
-    parser.add_argument("--selector-steps", type=int, default=300, help="on small pictures, and again on whole ones")
     parser.add_argument("--held-out", type=int, default=120)
     parser.add_argument("--evaluate-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="on cuda: bf16 autocast"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def phases(options: argparse.Namespace) -> tuple[Phase, ...]:
-    tiny = Phase(56, (0.35, 0.55), options.tiny_clips, options.tiny_steps, 16, options.rate, options.seed + 3)
-    small = Phase(112, (0.5, 0.9), options.small_clips, options.small_steps, 16, options.rate, options.seed + 1)
-    whole = Phase(224, (1.0, 1.0), options.whole_clips, options.whole_steps, 8, options.rate / 2, options.seed + 2)
-    if options.selector:
-        steps, rate = options.selector_steps, options.rate / 3
-        return replace(small, steps=steps, rate=rate), replace(whole, steps=steps, rate=rate)
-    return tiny, small, whole
 
 
 def start(options: argparse.Namespace) -> State:
     """A fresh network, or the trained one with fresh selectors, or what the last checkpoint holds."""
     selections = parse_selections(SELECTION) if options.selector else ()
     config = replace(CONFIGS[ModelSize.N], classes=len(ACTIONS), selections=selections)
-    network = speed_up(init_network(DualFormer(config)))
+    network = init_network(DualFormer(config))
+    if options.device == "cpu":
+        speed_up(network)
     network.cls_head = TrainingHead(config.widths[-1], config.classes)
     if options.selector:
-        trained = torch.load(options.run / f"{NAME}.pt", weights_only=True)
+        trained = torch.load(options.run / f"{NAME}.pt", map_location="cpu", weights_only=True)
         network.load_state_dict(trained["average"], strict=False)
+    network.to(options.device)
     state = State(
         name_network("demo", selections),
         network,
@@ -125,7 +125,7 @@ def start(options: argparse.Namespace) -> State:
     )
     path = options.run / f"{state.name}.pt"
     if path.exists():
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location=options.device, weights_only=True)
         for name in ("network", "average", "optimizer"):
             getattr(state, name).load_state_dict(saved[name])
         state.phase, state.step = saved["phase"], saved["step"]
@@ -144,19 +144,15 @@ def make_optimizer(network: DualFormer) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
 
 
-def open_phase(options: argparse.Namespace, phase: Phase) -> np.ndarray:
-    return open_clips(options.run, phase.seed, phase.clips, phase.size, phase.zoom)
-
-
 def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
-    clips = open_phase(options, phase)
+    clips = open_clips(options.run, phase.seed, phase.clips, phase.size, phase.zoom)
     held_out = open_clips(options.run, HELD_OUT_SEED, options.held_out, phase.size, phase.zoom)
     for network in (state.network, state.average):
         fit_windows(network, phase.size)
     started, losses, hits = time.monotonic(), [], []
-    earlier, total = state.phase * phase.steps, len(phases(options)) * phase.steps  # where frames are selected
     while state.step < phase.steps:
-        set_sigma(state.network, sigma_at(earlier + state.step, total))
+        selected = state.phase * phase.steps + state.step  # steps so far where frames are selected
+        set_sigma(state.network, sigma_at(selected, len(SELECTOR_PHASES) * phase.steps))
         loss, hit = take_step(state, phase, clips)
         losses.append(loss)
         hits.append(hit)
@@ -182,13 +178,16 @@ def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, flo
     epoch, offset = divmod(state.step * phase.batch, count // phase.batch * phase.batch)
     order = np.random.default_rng((phase.seed, 7, epoch)).permutation(count)[offset : offset + phase.batch]
     pairs = [augment(clips[index], int(index) % len(ACTIONS), random) for index in order]
-    labels = torch.tensor([label for _, label in pairs])
-    rate = phase.rate * min(1.0, (state.step + 1) / 20) * (0.5 + 0.5 * math.cos(math.pi * state.step / phase.steps))
+    device = next(state.network.parameters()).device
+    labels = torch.tensor([label for _, label in pairs], device=device)
+    warming = min(1.0, (state.step + 1) / WARM_UP)
+    rate = phase.rate * warming * (0.5 + 0.5 * math.cos(math.pi * state.step / phase.horizon))
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     state.network.train()
-    logits = state.network(normalize(np.stack([clip for clip, _ in pairs])))
-    loss = functional.cross_entropy(logits, labels, label_smoothing=0.05)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        logits = state.network(normalize(np.stack([clip for clip, _ in pairs])).to(device))
+        loss = functional.cross_entropy(logits, labels, label_smoothing=0.05)
     state.optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -223,7 +222,7 @@ def save(state: State, path: Path) -> None:
 
 def save_weights(network: DualFormer, path: Path) -> None:
     """Write the network as it is exported: plain head, half precision."""
-    network.cls_head = network.cls_head.folded()
+    network.cpu().cls_head = network.cls_head.folded()
     state = network.state_dict()
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     with staged_path(path) as staged:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
@@ -42,6 +43,13 @@ class TimedRunner:
         self._clock.order.append(self.name)
         return {"logits": np.zeros(self.outputs[0].shape, np.float32)}
 
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        def run() -> None:
+            self.infer(feeds)
+
+        yield run
+
     def __enter__(self) -> Runner:
         return self
 
@@ -54,14 +62,15 @@ class TimedRunner:
 class DeviceRunner(TimedRunner):
     """Has its inputs on a device, too, where a run takes half as long."""
 
-    device_memory_mb = 77.0
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        assert feeds
 
-    def place_inputs(self, feeds: Mapping[str, Array]) -> None:
-        self.placed = feeds
+        def run() -> float:
+            self._clock.now += self._milliseconds / 2e3
+            return self._milliseconds / 2
 
-    def time_placed(self) -> float:
-        self._clock.now += self._milliseconds / 2e3
-        return self._milliseconds / 2
+        yield run
 
 
 def measure(clock: Clock, *runners: tuple[type[TimedRunner], float, int, int], rounds: int = 4) -> Measurement:
@@ -110,8 +119,6 @@ def test_times_with_and_without_copies_stay_apart() -> None:
         ("1", Copies.EXCLUDED): pytest.approx((15.0, 3.0)),
         ("2", Copies.INCLUDED): pytest.approx((5.0, 0.5)),
     }
-    assert measurement.results[0].device_peak_mb == 77.0
-    assert measurement.results[-1].device_peak_mb is None
 
 
 def test_a_busy_machine_is_said() -> None:

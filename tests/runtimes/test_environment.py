@@ -34,7 +34,7 @@ def test_a_jetson_gives_its_name_release_power_mode_and_clocks(tmp_path: Path) -
     write(tmp_path, **files)
     environment, state = read_environment(tmp_path), read_state(tmp_path)
     assert environment.machine == "NVIDIA Jetson AGX Orin Developer Kit"
-    assert (environment.jetson_release, environment.power_mode) == ("R36.4.3", "MODE_30W")
+    assert (environment.jetson_release, environment.power_mode) == ("36.4.3 (JetPack 6.2)", "MODE_30W")
     assert environment.memory_gb == 64.4
     assert (state.cpu_mhz, state.gpu_mhz, state.temperature_c, state.load) == (1728.0, 612.0, 51.25, 1.25)
     assert environment.gpu is None

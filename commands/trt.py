@@ -1,0 +1,190 @@
+"""`dualexport trt`: a TensorRT engine, built where it will run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..contracts import Artifact, ManifestError, Precision, staged_path
+from ..runtimes.engine import BuildOptions, Compatibility
+from . import console
+from .options import Clips, Json
+
+if TYPE_CHECKING:
+    from ..exporter.manifest import Manifest
+
+EPILOG = "Example: dualexport trt dualformer-b --fp16, on the device; on a Jetson: dualexport trt dualformer-b.tar.gz"
+BEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The ONNX file to build from, the name of its network, and the manifest that lists it, if one does."""
+
+    artifact: Artifact
+    name: str
+    manifest: Manifest | None
+
+
+def trt(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR|MODEL.onnx]", help="Found by itself when only one exported folder is here."),
+    ] = None,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Build the FP32 file.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Build the FP16 file.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Build the INT8 file. Default: the narrowest one there.")
+    ] = False,
+    clips: Clips = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Kernel timings to reuse and keep. Default: beside the engine.")
+    ] = None,
+    workspace: Annotated[
+        float | None, typer.Option(metavar="GIB", min=0.01, help="Most memory that a layer may take for itself.")
+    ] = None,
+    compatible: Annotated[
+        Compatibility,
+        typer.Option(help="Other GPUs that the engine is to run on, at some cost in speed; not on Jetson."),
+    ] = Compatibility.NONE,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Runs with later releases of the same major version too.")
+    ] = False,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="More tries more kernels, and takes longer. TensorRT's default: 3.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="sm86,sm89", help="Build for these RTX GPUs ahead of time, with TensorRT for RTX."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print everything that TensorRT says, on stderr.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a TensorRT engine from an ONNX file, on the GPU that will run it, and prove its precision.
+
+    Writes DIR/dualformer-SIZE.PRECISION.DEVICE-VERSION.engine, which trtexec, Triton and DeepStream load as it is, and
+    lists it in the manifest. Exits with 1 when the engine does not compute in the precision that was asked for.
+    """
+    asked = [precision for precision, flag in zip(Precision, (fp32, fp16, int8), strict=True) if flag]
+    if len(asked) > 1:
+        raise typer.BadParameter(f"give one of --fp32, --fp16 and --int8, not {len(asked)}")
+    if timing_cache is not None and timing_cache.suffix != ".cache":
+        raise typer.BadParameter("is overwritten, so its name must end in .cache", param_hint="--timing-cache")
+    options = BuildOptions(workspace, optimization_level, compatible, version_compatible, _parse_targets(target))
+    from ..runtimes.engine_build import BuildPlace, build_engine
+    from ..runtimes.engine_config import find_device
+    from ..runtimes.host import read_host
+
+    with console.show_progress() as progress:
+        found = _find_source(source, asked[0] if asked else None, clips)
+        _require_readable(found.artifact.path)
+        place = BuildPlace(
+            found.artifact.path.parent,
+            device=find_device(),
+            host=read_host(),
+            timing_cache=timing_cache,
+            tell=console.note,
+            verbose=verbose,
+        )
+        engine = build_engine(found.artifact, found.name, place, options, progress)
+        if found.manifest is not None:
+            _list_engine(found.manifest, engine)
+    if as_json:
+        console.print_json({"engine": engine, "manifest": found.manifest.path if found.manifest else None})
+    else:
+        _print_engine(engine)
+
+
+def _find_source(source: Path | None, asked: Precision | None, clips: Path | None) -> _Source:
+    from ..exporter.foreign_onnx import describe_onnx
+    from ..exporter.manifest import FILE_NAME, check_artifact, find_manifest, read_manifest
+
+    if source is not None and not source.is_dir():
+        listed = read_manifest(source.parent) if (source.parent / FILE_NAME).is_file() else None
+        entries = [entry for entry in listed.artifacts if entry.path.name == source.name] if listed else []
+        if listed is not None and entries:
+            check_artifact(entries[0])
+            return _checked(_Source(entries[0], listed.name, listed), asked)
+        artifact = describe_onnx(source)
+        return _checked(_Source(artifact, source.name.removesuffix(".onnx"), None), asked)
+    manifest = find_manifest(source)
+    graphs = {artifact.precision: artifact for artifact in manifest.artifacts if artifact.format == "onnx"}
+    wanted = asked or next((precision for precision in BEST_FIRST if precision in graphs), Precision.FP16)
+    artifact = graphs.get(wanted) or _make_graph(manifest, wanted, clips)
+    check_artifact(artifact)
+    return _Source(artifact, manifest.name, manifest)
+
+
+def _checked(found: _Source, asked: Precision | None) -> _Source:
+    """A file that was named has its own precision; asking for another one is refused."""
+    if asked is not None and asked is not found.artifact.precision:
+        raise ManifestError(
+            f"{found.artifact.path.name} is {found.artifact.precision.value}, {asked.value} was asked for",
+            fix="an engine has the precision of its ONNX file: name the other file, or its folder",
+        )
+    return found
+
+
+def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None) -> Artifact:
+    """The graph of a precision that the folder does not have; the quantizer's call belongs here."""
+    given = clips or "SOURCE"
+    make = f"int8 {manifest.folder} --clips {given}" if precision is Precision.INT8 else "onnx"
+    raise ManifestError(
+        f"{manifest.path} lists no {precision.value} ONNX file", fix=f"run `dualexport {make}` first, then trt again"
+    )
+
+
+def _require_readable(model: Path) -> None:
+    """Raise for what the TensorRT here would refuse in the file, before minutes go into it."""
+    from ..exporter.lint import LintError, lint_onnx
+    from ..exporter.tensorrt_support import TensorRTRelease
+    from ..runtimes.tensorrt_library import is_for_rtx, library_version, version_numbers
+
+    version = (11,) if is_for_rtx() else version_numbers(library_version())
+    release = max((one for one in TensorRTRelease if one.version <= version), default=TensorRTRelease.V10_0)
+    findings = lint_onnx(model, (release,))
+    if findings:
+        first, more = findings[0], len(findings) - 1
+        others = f" (and {more} other things that `dualexport lint` lists)" if more else ""
+        raise LintError(f"{model.name}, {first.node}: {first.problem}{others}", fix=first.fix)
+
+
+def _list_engine(manifest: Manifest, engine: Artifact) -> None:
+    from ..exporter.manifest import write_manifest
+
+    with staged_path(manifest.path) as staged:
+        write_manifest(replace(manifest.with_artifact(engine), folder=manifest.folder), staged)
+
+
+def _parse_targets(text: str | None) -> tuple[str, ...]:
+    """`sm86,sm120` -> ("8.6", "12.0")."""
+    names = [name.strip().lower().removeprefix("sm") for name in text.split(",")] if text else []
+    for name in names:
+        if not (name.isdigit() and len(name) in (2, 3)):
+            raise typer.BadParameter(f"{text!r} is not a list like sm86,sm89,sm120", param_hint="--target")
+    return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
+
+
+def _print_engine(engine: Artifact) -> None:
+    """The file, what proves its precision, and where it runs."""
+    record: Mapping[str, Any] = engine.options
+    shares = ", ".join(
+        f"{record[f'{name}_share']:.1%} {name}"
+        for name in ("fp32", "fp16", "int8", "unknown")
+        if record[f"{name}_share"]
+    )
+    rows = [
+        ("size, MB", f"{record['size_bytes'] / 1e6:.1f}"),
+        ("built in, s", f"{record['build_seconds']:.1f}"),
+        ("built with", f"{record['compiler']} {record['tensorrt']}"),
+        ("runs on", str(record.get("gpu") or record.get("compute_capability") or "RTX GPUs from Ampere on")),
+        ("work computed in", shares),
+        ("attentions fused", f"{record['fused_attentions']} of {record['attentions']}"),
+        ("layers", str(record["layers"])),
+    ]
+    print(engine.path)
+    console.print_table("Engine", ("", ""), rows)

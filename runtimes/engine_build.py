@@ -1,0 +1,136 @@
+"""Builds an engine from an ONNX file, proves what it computes in, and writes it with the record for the manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..contracts import Artifact, DualExportError, Precision, Progress, hash_file, no_progress, staged_path
+from .attribution import make_plan
+from .build_messages import explain_failure, list_warnings
+from .cuda import GpuDevice
+from .engine import FORMAT, BuildOptions, EngineError, EngineRecord, name_engine, name_place
+from .engine_config import configure, keep_timings, require_possible
+from .engine_proof import quantized_share, require_precision
+from .graph_work import GraphWork, read_graph_work
+from .host import UNKNOWN_HOST, Host
+from .plan import EnginePlan
+from .tensorrt_build import compile_engine
+from .tensorrt_library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
+
+
+def _ignore(_: object) -> None:
+    """Told, and not passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlace:
+    """Where an engine is built: the GPU (None for an engine built ahead of time), the host's versions, the folder for
+    the engine and the file that keeps its kernels' timings, by default one beside it for each device and version.
+
+    `tell` is given the warnings that matter, and with `verbose` every message; `check` may refuse the engine by raising
+    before it gets its name.
+    """
+
+    folder: Path
+    device: GpuDevice | None = None
+    host: Host = UNKNOWN_HOST
+    timing_cache: Path | None = None
+    tell: Callable[[str], None] = _ignore
+    verbose: bool = False
+    check: Callable[[Artifact], None] = _ignore
+
+
+def build_engine(
+    source: Artifact, name: str, place: BuildPlace, options: BuildOptions, progress: Progress = no_progress
+) -> Artifact:
+    """Compile the ONNX artifact `source` into `place.folder`; `name` is the network's, `dualformer-b`.
+
+    The precision is the source's. Raises EngineError for what this TensorRT or GPU cannot do and for an engine that
+    does not compute in that precision, PlanError for a network it refuses; nothing is left behind then.
+    """
+    version = library_version()
+    require_supported_version(version)
+    require_possible(options, place.device)
+    target = name_target(place.device, options)
+    path = place.folder / name_engine(name, source.precision, target, version)
+    cache = place.timing_cache or place.folder / f"timing.{name_place(target, version)}.cache"
+    work = read_graph_work(source.path)
+    logger = RecordingLogger(place.tell if place.verbose else None)
+    started = time.monotonic()
+    try:
+        built = compile_engine(
+            source.path, logger, lambda config: configure(config, options, cache, place.timing_cache), progress=progress
+        )
+    except DualExportError as error:
+        raise explain_failure(error, logger, source.path, place.device) from error
+    seconds = time.monotonic() - started
+    plan = make_plan(source.path.name, built.compilation, work)
+    require_precision(plan, source.precision, _int8_asked(source, work))
+    if not place.verbose:
+        for line in list_warnings(built.warnings):
+            place.tell(line)
+    with staged_path(path) as staged:
+        staged.write_bytes(memoryview(built.serialized))
+        record = replace(
+            _record(place, options, plan), build_seconds=round(seconds, 1), size_bytes=staged.stat().st_size
+        )
+        artifact = Artifact(
+            format=FORMAT,
+            precision=source.precision,
+            graph=source.graph,
+            path=staged,
+            sha256=hash_file(staged),
+            inputs=source.inputs,
+            outputs=source.outputs,
+            parent=source.sha256,
+            options=record.document(),
+        )
+        place.check(artifact)
+        keep_timings(built.config, cache)
+    return replace(artifact, path=path)
+
+
+def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
+    """What an engine is built for, as its file name says it: `sm87`, `rtx-sm86-sm89`, or `rtx` for any RTX GPU."""
+    if not is_for_rtx() and device is not None:
+        return device.short_name
+    return "-".join(("rtx", *(f"sm{target.replace('.', '')}" for target in options.targets)))
+
+
+def _int8_asked(source: Artifact, work: GraphWork) -> float:
+    """Share of the work that an INT8 graph quantizes; raises EngineError when it quantizes none."""
+    if source.precision is not Precision.INT8:
+        return 0.0
+    asked = quantized_share(source.path, work)
+    if not asked:
+        raise EngineError(f"{source.path.name} quantizes no product", fix="make it again with `dualexport int8`")
+    return asked
+
+
+def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan) -> EngineRecord:
+    shares, device = plan.work_shares, place.device
+    targets = " ".join(options.targets) or None
+    return EngineRecord(
+        compiler=library_name(),
+        tensorrt=library_version(),
+        compute_capability=targets if is_for_rtx() or device is None else device.compute_capability,
+        compatible=options.compatible.value,
+        version_compatible=options.version_compatible,
+        gpu=device.name if device else None,
+        cuda=device.cuda if device else None,
+        driver=place.host.driver,
+        l4t=place.host.l4t,
+        jetpack=place.host.jetpack,
+        workspace_gib=options.workspace_gib,
+        optimization_level=options.optimization_level,
+        layers=len(plan.layers),
+        attentions=plan.attentions,
+        fused_attentions=plan.fused_attentions,
+        unknown_share=round(shares.get("unattributed", 0.0) + shares.get("other", 0.0), 4),
+        fp32_share=round(shares.get("fp32", 0.0), 4),
+        fp16_share=round(shares.get("fp16", 0.0), 4),
+        int8_share=round(shares.get("int8", 0.0), 4),
+    )

@@ -1,0 +1,67 @@
+"""Holds what an engine computes in, as its plan shows, against what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from ..contracts import Precision
+from .engine import EngineError
+from .graph_work import GraphWork, parser_name
+from .plan import EnginePlan
+
+KNOWN_SHARE = 0.5  # of the work must be attributed to layers before the rest says anything
+TOLERATED_SHARE = 0.02  # of the work may be wider than asked: a layer or two that the graph itself keeps in FP32
+_PASSED_OVER = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}
+
+
+def require_precision(plan: EnginePlan, asked: Precision, int8_asked: float = 0.0) -> None:
+    """Raise EngineError unless the plan computes in `asked`.
+
+    FP16 asks for the work in half precision or narrower, but for TOLERATED_SHARE. INT8 asks for the share of it that
+    the graph quantizes, `int8_asked`; the rest may stay in FP16.
+    """
+    shares = plan.work_shares
+    known = 1.0 - shares.get("unattributed", 0.0)
+    if known < KNOWN_SHARE:
+        raise EngineError(
+            f"{plan.model}: {plan.compiler} names the layers of {known:.0%} of the work only, which does not show that "
+            f"the engine computes in {asked.value}",
+            fix="report this TensorRT version; `dualexport plan` shows what is known",
+        )
+    if asked is Precision.FP32:
+        return
+    narrow = (shares.get("fp16", 0.0) + shares.get("int8", 0.0)) / known
+    int8 = shares.get("int8", 0.0) / known
+    if narrow < 1.0 - TOLERATED_SHARE or (asked is Precision.INT8 and int8 < max(int8_asked - TOLERATED_SHARE, 1e-6)):
+        wanted = f"{int8_asked:.1%} int8" if asked is Precision.INT8 else "fp16"
+        raise EngineError(
+            f"{plan.model}: the engine does not compute as asked: {wanted} wanted, {describe_shares(shares)} built",
+            fix="`dualexport plan --layers` names each layer's type; another TensorRT release may honour it, and an "
+            "engine in fp16 is always possible",
+        )
+
+
+def describe_shares(shares: Mapping[str, float]) -> str:
+    """`98.3% fp16, 1.7% int8`."""
+    return ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share >= 0.0005)
+
+
+def quantized_share(path: Path, work: GraphWork) -> float:
+    """Share of the work of an ONNX file that is in products of two dequantized tensors, which compile to INT8."""
+    model = onnx.load(path, load_external_data=False)
+    makers = {output: node for node in model.graph.node for output in node.output}
+
+    def is_dequantized(name: str) -> bool:
+        node = makers.get(name)
+        while node is not None and node.op_type in _PASSED_OVER:
+            node = makers.get(node.input[0])
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    total = sum(work.macs.values())
+    quantized = sum(
+        work.macs.get(parser_name(node), 0) for node in model.graph.node if all(map(is_dequantized, node.input[:2]))
+    )
+    return quantized / total if total else 0.0
