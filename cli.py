@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import bundle, console, lint, onnx, plan, predict, stream, synth, trt, verify
+from .commands import bench, bundle, console, lint, onnx, plan, predict, stream, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
     (verify.verify, verify.EPILOG),
+    (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),
     (stream.stream, stream.EPILOG),
     (trt.trt, trt.EPILOG),

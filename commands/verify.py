@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import comparing, console, steps
+from . import comparing, console, reports, steps
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
 from .verify_document import document_verification
@@ -43,6 +43,14 @@ def verify(
     ] = None,
     tolerance: LogitTolerance = None,
     skip_unreadable: SkipUnreadable = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Compile each file with the TensorRT here: memory traffic, for the report.")
+    ] = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write a report, .html, .md or .json; may be given several times."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, a test case a limit.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
@@ -57,6 +65,7 @@ def verify(
     from ..runtimes.compare import compare
     from ..runtimes.limits import read_limits
 
+    reports.check_reports(report or ())
     allowed = read_limits(limits)
     manifest = find_manifest(folder)
     artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
@@ -70,10 +79,15 @@ def verify(
         source = comparing.label_clips(given, labels)
         candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
         comparison = compare(expected, candidates, source, manifest.labels, progress)
+        parts = comparing.measure_parts(manifest, artifacts, plan=plan, progress=progress)
+        progress("writing the report")
+        pictures = any(path.suffix.startswith(".htm") for path in report or ())
+        document = document_verification(manifest, comparison, source, parts, pictures=pictures)
     if own is None:
         steps.note_clips(source)
+    reports.write_reports(document, report or (), junit)
     if as_json:
-        console.print_json(document_verification(manifest, comparison, source, {}))
+        console.print_json(document)
     else:
         print_verification(comparison, manifest.labels)
     steps.require_parity(

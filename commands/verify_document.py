@@ -20,9 +20,12 @@ FEW_VIDEOS = 30
 
 
 def document_verification(
-    manifest: Manifest, comparison: Comparison, clips: Iterable[Clip], parts: Mapping[str, Any]
+    manifest: Manifest, comparison: Comparison, clips: Iterable[Clip], parts: Mapping[str, Any], *, pictures: bool
 ) -> dict[str, Any]:
-    """All that a verification found; `parts` are what else was measured, under the names that reports know."""
+    """All that a verification found; `parts` are what else was measured, under the names that reports know.
+
+    With pictures, the worst clips come with some of their frames.
+    """
     from ..exporter.manifest import tool_versions
 
     artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
@@ -46,11 +49,28 @@ def document_verification(
             "labelled": comparison.labelled,
             "accuracy": comparison.accuracy,
         },
-        "reports": [_document_report(report, artifacts[report.artifact]) for report in comparison.reports],
+        "reports": _document_reports(comparison, artifacts, clips if pictures else ()),
         "skipped": steps.list_skipped(clips),
         **parts,
         "manifest": json.loads(manifest.path.read_text(encoding="utf-8")),
     }
+
+
+def _document_reports(
+    comparison: Comparison, artifacts: Mapping[str, Artifact], clips: Iterable[Clip]
+) -> list[dict[str, Any]]:
+    """Every artifact's report, its worst clips with their pictures."""
+    from .thumbnails import draw_thumbnails
+
+    wanted = {(clip.name, clip.view) for report in comparison.reports for clip in report.worst}
+    pictures = draw_thumbnails(clips, wanted)
+    documents = []
+    for report in comparison.reports:
+        document = _document_report(report, artifacts[report.artifact])
+        for clip in document["worst"]:
+            clip["thumbnail"] = pictures.get((clip["name"], clip["view"]))
+        documents.append(document)
+    return documents
 
 
 def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("exporter", "calibration", "runtimes")
+PARTS = ("exporter", "calibration", "runtimes", "report")
 HEAVY = ("av", "cv2", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "safetensors", "tensorrt", "torch")
 EDGE_MODULES = (
     "cli",

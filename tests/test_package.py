@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("calibration", "commands", "exporter", "runtimes")
+PARTS = ("calibration", "commands", "exporter", "report", "runtimes")
 
 
 @pytest.fixture(scope="module")

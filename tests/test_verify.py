@@ -39,8 +39,14 @@ def test_labels_limits_and_what_is_compared(
     limits = tmp_path / "limits.toml"
     limits.write_text("[fp16]\nsnr_db = 200\n")
     arguments = ("verify", exported, "--clips", labelled, "--labels", tmp_path / "labels.csv", "--against", "fp16")
-    code, out, err = run(capsys, *arguments, "--limits", limits, "--json")
+    reports = [tmp_path / "out" / name for name in ("r.html", "r.md", "r.json", "r.xml")]
+    written = [part for path in reports[:3] for part in ("--report", path)]
+    code, out, err = run(capsys, *arguments, "--limits", limits, *written, "--junit", reports[3], "--json")
     document = json.loads(out)
+    page, text, saved, junit = (path.read_text() for path in reports)
+    assert json.loads(saved) == document
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert ("Do not ship" in page, "do not ship" in text, "snr db" in junit) == (True, True, True)
     assert (code, document["passed"], document["decision"]["ship"]) == (1, False, False)
     assert "snr db" in err.splitlines()[-2]
     (report,) = document["reports"]
@@ -95,6 +101,8 @@ def test_limits_and_labels_that_do_not_fit_are_refused_before_work(
     clips = ("verify", exported, "--clips", labelled)
     assert_refused(run(capsys, *clips, "--labels", tmp_path / "other.csv"), "labels none of the 2 videos")
     assert_refused(run(capsys, *clips, "--limits", tmp_path / "bad.toml"), "cosin is not a limit")
+    code, _, err = run(capsys, *clips, "--report", tmp_path / "report.pdf")
+    assert (code, "report.pdf ends in none of .html" in " ".join(err.split())) == (2, True)
     assert_refused(run(capsys, "verify", exported, "--labels", tmp_path / "labels.csv"), "no clips were given")
 
 

@@ -1,0 +1,155 @@
+"""`dualexport bench`: how fast the artifacts are, measured in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_path
+from ..runtimes.engine import FORMAT
+from . import comparing, console, steps
+from .comparing import BENCH_FILE, BENCH_FORMAT
+from .options import Folder, Json
+from .running import Runtime, open_artifact, open_network
+
+if TYPE_CHECKING:
+    from ..exporter.manifest import Manifest
+    from ..runtimes.benchmark import Latency, Measurement, Subject
+
+EPILOG = "Example: dualexport bench dualformer-b --runtime torch --runtime onnx --seconds 10"
+COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
+
+
+def bench(
+    folder: Folder = None,
+    runtime: Annotated[
+        list[Runtime] | None,
+        typer.Option(help="May be repeated. Default: every artifact; torch, the reference then, only where asked for."),
+    ] = None,
+    against: Annotated[str, typer.Option(metavar="all|fp16,...", help="Which artifacts: precisions or files.")] = "all",
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Only artifacts that were exported with this batch; may be repeated."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="To measure each artifact for, after its warm-up.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=2, help="In how many alternating rounds.")] = 5,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, for --runtime torch.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency on random clips: warmed up, in alternating rounds, as a ratio to the reference in the same run.
+
+    The reference is the PyTorch network with --runtime torch, else the first FP32 artifact. Writes DIR/bench.json, from
+    which `dualexport verify --report` takes what it shows of latency.
+    """
+    from ..exporter.manifest import check_artifact, find_manifest, tool_versions
+    from ..runtimes.benchmark import Timing, benchmark
+    from ..runtimes.environment import read_environment, read_state
+
+    manifest = find_manifest(folder)
+    artifacts = _select(comparing.select_artifacts(manifest, against), runtime, batch)
+    for artifact in artifacts:
+        check_artifact(artifact)
+    subjects = _list_subjects(manifest, artifacts, runtime, checkpoint)
+    before = read_state()
+    with console.show_progress() as progress:
+        timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))
+        measurement = benchmark(subjects, timing, progress)
+    document = {
+        "format": BENCH_FORMAT,
+        **asdict(measurement),
+        "copies": COPIES,
+        "seconds": seconds,
+        "rounds": rounds,
+        "environment": read_environment(),
+        "state_before": before,
+        "state_after": read_state(),
+        "tools": tool_versions(),
+    }
+    if as_json:
+        console.print_json(document)
+    else:
+        _print_latencies(measurement, document)
+    with staged_path(manifest.folder / BENCH_FILE) as staged:
+        staged.write_text(console.to_json(document), encoding="utf-8")
+
+
+def _find_device_memory(artifacts: Sequence[Artifact]) -> Callable[[], float | None]:
+    """What says how much of the GPU's memory is free, where an engine is measured."""
+    if all(artifact.format != FORMAT for artifact in artifacts):
+        return lambda: None
+    from ..runtimes.cuda import open_cuda
+
+    cuda = open_cuda()
+    return lambda: cuda.free_bytes() / 1e6
+
+
+def _select(artifacts: Sequence[Artifact], runtime: list[Runtime] | None, batch: list[int] | None) -> list[Artifact]:
+    """FP32 first, which is the reference; raises ManifestError when nothing is left to measure."""
+    found = [
+        artifact
+        for artifact in artifacts
+        if (runtime is None or artifact.format in [choice.value for choice in runtime])
+        and (batch is None or artifact.inputs[0].shape[0] in batch)
+    ]
+    if not found and (runtime is None or Runtime.TORCH not in runtime):
+        raise ManifestError(
+            "no artifact of that runtime and batch is there", fix="export one: `dualexport onnx --batch N`"
+        )
+    return sorted(found, key=lambda artifact: artifact.precision is not Precision.FP32)
+
+
+def _list_subjects(
+    manifest: Manifest, artifacts: Sequence[Artifact], runtime: list[Runtime] | None, checkpoint: Path | None
+) -> list[Subject]:
+    from ..runtimes.benchmark import Subject
+
+    subjects = [
+        Subject(artifact.path.name, artifact.sha256, lambda artifact=artifact: open_artifact(artifact))  # type: ignore[misc]
+        for artifact in artifacts
+    ]
+    if runtime is not None and Runtime.TORCH in runtime:
+
+        def open_torch() -> TimedRunner:
+            with steps.needing_extra("bench"):
+                return open_network(manifest, checkpoint)
+
+        subjects.insert(0, Subject("PyTorch network", None, open_torch))
+    return subjects
+
+
+def _print_latencies(measurement: Measurement, document: dict[str, Any]) -> None:
+    """A row an artifact, and what the machine was doing."""
+    columns = (
+        *("artifact", "runner", "time", "batch", "runs", "p50 ms", "p90", "p99", "max", "ms a clip", "clips a second"),
+        *("load s", "peak MB", "ratio"),
+    )
+    console.print_table(
+        f"Latency; ratio to {measurement.reference} in the same round",
+        columns,
+        [_row(one) for one in measurement.results],
+    )
+    for name in ("before", "after"):
+        state = [f"{key} {value:g}" for key, value in asdict(document[f"state_{name}"]).items() if value is not None]
+        print(f"machine {name}: {', '.join(state) or 'not known'}")
+    for warning in measurement.warnings:
+        console.note(warning)
+
+
+def _row(one: Latency) -> tuple[str, ...]:
+    ratio = f"{one.ratio.median:.2f} ({one.ratio.low:.2f} to {one.ratio.high:.2f})" if one.ratio else ""
+    return (
+        one.artifact,
+        one.runner,
+        "wall" if one.copies.value == "included" else "device events",
+        str(one.batch),
+        str(one.runs),
+        *(f"{value:.2f}" for value in (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms, one.clip_ms)),
+        f"{one.clips_a_second:.2f}",
+        f"{one.load_seconds:.2f}",
+        "" if one.host_peak_mb is None else f"{one.host_peak_mb:.0f}",
+        ratio,
+    )

@@ -1,0 +1,64 @@
+"""The verification as Markdown, for a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from . import figures
+from .figures import Document, class_name, percent
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
+
+
+def render_markdown(document: Document) -> str:
+    """Decision, tables and worst clips of the document that `dualexport verify --json` prints."""
+    decision = document["decision"]
+    lines = [f"## {_text(document['network']['name'])}: {'ship' if decision['ship'] else 'do not ship'}", ""]
+    lines += [f"- {_text(reason)}" for reason in decision["reasons"]]
+    lines += [f"- Note: {_text(caveat)}" for caveat in decision["caveats"]]
+    reference = document["reference"]
+    lines += [
+        "",
+        f"{reference['clips']} clips of {reference['videos']} videos; reference: {_text(reference['name'])}.",
+        "",
+    ]
+    lines += _table(figures.AGREEMENT_COLUMNS, figures.agreement_rows(document))
+    accuracy = figures.accuracy_rows(document)
+    if accuracy:
+        lines += ["", "### Accuracy on labels", "", *_table(figures.ACCURACY_COLUMNS, accuracy)]
+    if document["latency"] is not None:
+        lines += ["", "### Latency", "", *(f"{_text(warning)}\n" for warning in document["latency"]["warnings"])]
+        lines += _table(figures.LATENCY_COLUMNS, figures.latency_rows(document["latency"]))
+    failed = [(report["artifact"], *row) for report in document["reports"] for row in figures.limit_rows(report)]
+    lines += ["", "### Limits", "", *_table(("artifact", "figure", "got", "limit", "result"), failed)]
+    return "\n".join([*lines, *_list_worst(document), ""])
+
+
+def _list_worst(document: Document) -> list[str]:
+    labels = document["network"]["labels"]
+    rows = [
+        (
+            report["artifact"],
+            f"{clip['name']} (view {clip['view']})",
+            *(
+                f"{class_name(score['index'], labels)}, {percent(score['probability'])}"
+                for score in (clip["reference"], clip["artifact"])
+            ),
+        )
+        for report in document["reports"]
+        for clip in report["worst"][:3]
+    ]
+    if not rows:
+        return []
+    return ["", "### Worst clips", "", *_table(("artifact", "clip", "reference", "artifact says"), rows)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    head = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    return [f"| {line} |" for line in (*head, *(" | ".join(map(_text, row)) for row in rows))]
+
+
+def _text(value: str) -> str:
+    """Text that Markdown shows as it is."""
+    return SPECIAL.sub(r"\\\1", " ".join(value.split()))

@@ -1,0 +1,145 @@
+"""A verification as a JSON document, with everything in it that reports show; file and class names are hostile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+HOSTILE = "<script>alert('x')</script> & \"clip\" | `a`\x07.mp4"
+BLOCKS = [f"blocks.{stage}.{block}.{part}" for stage in range(4) for block in range(2) for part in ("attn", "mlp")]
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+
+
+def share(count: int, total: int) -> dict[str, float]:
+    return {"count": count, "total": total, "share": count / total, "low": count / total - 0.03, "high": 1.0}
+
+
+def make_report(artifact: str, precision: str, agreed: int, error: float, *, passed: bool) -> dict[str, Any]:
+    accuracy = {key: share(agreed - 8, 200) for key in ("single_view", "top1", "top5")}
+    random = np.random.default_rng(agreed)
+    return {
+        "artifact": artifact,
+        "runner": "ONNX Runtime",
+        "clips": 200,
+        "videos": 200,
+        "top1_agreement": agreed / 200,
+        "top5_agreement": 1.0,
+        "largest_difference": error,
+        "mean_difference": error / 5,
+        "cosine": 1 - error / 10,
+        "kl_divergence": error**2,
+        "snr_db": None if error == 0 else -20 * np.log10(error),
+        "not_finite": 0,
+        "agreement": share(agreed, 200),
+        "accuracy": accuracy,
+        "paired": {"lost": 200 - agreed, "gained": 1, "drop": (199 - agreed) / 200, "p_value": 0.039},
+        "worst": [
+            {
+                "name": HOSTILE if number == 0 else f"videos/{number:05d}-turning clockwise.mp4",
+                "view": 0,
+                "label": number % 3,
+                "difference": error / (number + 1),
+                "kl_divergence": error,
+                "reference": {"index": number % 3, "probability": 0.61},
+                "artifact": {"index": 3 if not passed and number < 2 else number % 3, "probability": 0.48},
+                "thumbnail": PIXEL if number == 0 else None,
+            }
+            for number in range(4)
+        ],
+        "classes": [
+            {"index": index, "clips": 20, "agreed": 20 - int(random.integers(0, 1 + (200 - agreed) // 4))}
+            for index in range(12)
+        ],
+        "checks": [
+            {"name": "cosine", "got": 1 - error / 10, "limit": 0.98, "at_least": True, "passed": passed, "remark": ""},
+            {"name": "clips", "got": 200, "limit": 1, "at_least": True, "passed": True, "remark": ""},
+        ],
+        "failure": None,
+        "passed": passed,
+        "worst_clip": HOSTILE,
+        "precision": precision,
+        "graph": "folded",
+        "format": "onnx",
+        "size_bytes": 9_700_000,
+        "sha256": precision * 8,
+    }
+
+
+def make_latency(artifact: str, milliseconds: float, ratio: float) -> dict[str, Any]:
+    samples = np.random.default_rng(1).gamma(9, 0.02, 300) * milliseconds + milliseconds
+    return {
+        "artifact": artifact,
+        "sha256": "",
+        "runner": "ONNX Runtime 1.31 (CPU)",
+        "copies": "included",
+        "batch": 1,
+        "p50_ms": float(np.median(samples)),
+        "p90_ms": float(np.quantile(samples, 0.9)),
+        "p99_ms": float(np.quantile(samples, 0.99)),
+        "max_ms": float(samples.max()),
+        "clip_ms": float(np.median(samples)),
+        "clips_a_second": 1000 / milliseconds,
+        "load_seconds": 0.31,
+        "host_peak_mb": 412.0,
+        "device_peak_mb": None,
+        "ratio": {"median": ratio, "low": ratio * 0.97, "high": ratio * 1.05},
+        "samples_ms": samples.tolist(),
+    }
+
+
+def make_layers(artifact: str, error: float) -> dict[str, Any]:
+    growth = error * np.cumprod(np.random.default_rng(2).uniform(0.9, 1.5, len(BLOCKS)))
+    blocks = [{"name": name, "relative_error": float(value)} for name, value in zip(BLOCKS, growth, strict=True)]
+    return {"artifact": artifact, "blocks": blocks}
+
+
+def make_document() -> dict[str, Any]:
+    """Three artifacts, one of which fails."""
+    fp32, fp16, int8 = names = [f"dualformer-demo.{precision}.onnx" for precision in ("fp32", "fp16", "int8")]
+    kinds = {"gemm": 200.0, "attention": 41.0, "normalization": 88.0, "pointwise": 20.0, "movement": 31.0}
+    return {
+        "format": 1,
+        "tools": {"python": "3.11.7", "torch": "2.13.0"},
+        "passed": False,
+        "decision": {
+            "ship": False,
+            "reasons": [f"{int8}: cosine 0.94 (limit 0.98)"],
+            "caveats": ["no labels: agreement with the reference was measured, accuracy was not"],
+        },
+        "network": {
+            "name": "dualformer-demo",
+            "size": "n",
+            "classes": 12,
+            "labels": ["<b>moving</b> left", "moving right", "turning counter-clockwise and more of it", "blinking"],
+            "random_weights": False,
+            "selections": [],
+        },
+        "reference": {
+            "name": "PyTorch 2.13.0 (CPU, FP32)",
+            "clips": 200,
+            "videos": 200,
+            "labelled": 200,
+            "accuracy": {key: share(190, 200) for key in ("single_view", "top1", "top5")},
+        },
+        "reports": [
+            make_report(fp32, "fp32", 200, 2e-6, passed=True),
+            make_report(fp16, "fp16", 199, 4e-3, passed=True),
+            make_report(int8, "int8", 188, 0.6, passed=False),
+        ],
+        "skipped": [],
+        "environment": {"machine": None, "cpu": "x86 & more", "cpu_cores": 2, "gpu": None, "kernel": "6.1"},
+        "latency": {
+            "format": 1,
+            "reference": fp32,
+            "copies": "With copies between host and device.",
+            "warnings": ["the machine was busy: rounds differ by 31%"],
+            "results": [make_latency(fp32, 41, 1.0), make_latency(fp16, 55, 1.3), make_latency(int8, 28, 0.7)],
+        },
+        "layers": [make_layers(name, error) for name, error in zip(names, (1e-7, 4e-4, 2e-2), strict=True)],
+        "plans": [
+            {"model": name, "moved_mb_by_kind": {kind: size / factor for kind, size in kinds.items()}}
+            for name, factor in zip(names, (1, 2, 3), strict=True)
+        ],
+        "manifest": {"schema": 1, "note": HOSTILE},
+    }

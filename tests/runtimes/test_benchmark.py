@@ -1,0 +1,156 @@
+"""A latency is what a clock says between start and end of a run, in turns, and comes with its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+import numpy as np
+import pytest
+from dualexport.contracts import Array, Runner, TensorSpec
+from dualexport.runtimes.benchmark import Copies, Measurement, Subject, Timing, benchmark, make_feeds
+from dualexport.runtimes.memory import read_peak_mb, read_resident_mb, reset_peak
+
+
+class Clock:
+    """Time that passes only when a runner says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.order: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TimedRunner:
+    """Takes the given milliseconds a run, and more while it is cold."""
+
+    def __init__(self, name: str, clock: Clock, milliseconds: float, batch: int = 1, cold: int = 0) -> None:
+        clock.now += 0.5  # to load
+        self.name = name
+        self.inputs = (TensorSpec("clip", "uint8", (batch, 2, 4, 4, 3)),)
+        self.outputs = (TensorSpec("logits", "float32", (batch, 3)),)
+        self.runs = 0
+        self._clock, self._milliseconds, self._cold = clock, milliseconds, cold
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert feeds["clip"].shape == self.inputs[0].shape
+        self.runs += 1
+        slow = 10 if self.runs <= self._cold else 1
+        self._clock.now += self._milliseconds * slow / 1e3
+        self._clock.order.append(self.name)
+        return {"logits": np.zeros(self.outputs[0].shape, np.float32)}
+
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        def run() -> None:
+            self.infer(feeds)
+
+        yield run
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class DeviceRunner(TimedRunner):
+    """Has its inputs on a device, too, where a run takes half as long."""
+
+    @contextmanager
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+        assert feeds
+
+        def run() -> float:
+            self._clock.now += self._milliseconds / 2e3
+            return self._milliseconds / 2
+
+        yield run
+
+
+def measure(clock: Clock, *runners: tuple[type[TimedRunner], float, int, int], rounds: int = 4) -> Measurement:
+    subjects = [
+        Subject(
+            f"{number}",
+            None,
+            lambda kind=kind, ms=ms, batch=batch, cold=cold, number=number: kind(f"{number}", clock, ms, batch, cold),
+        )
+        for number, (kind, ms, batch, cold) in enumerate(runners)
+    ]
+    return benchmark(subjects, Timing(seconds=0.4, rounds=rounds, clock=clock))
+
+
+def test_times_are_the_clock_s_and_the_ratio_is_a_clip_s() -> None:
+    one, four = measure(Clock(), (TimedRunner, 10.0, 1, 0), (TimedRunner, 20.0, 4, 0)).results
+    assert (one.p50_ms, one.max_ms, one.clip_ms) == pytest.approx((10.0, 10.0, 10.0))
+    assert (four.p50_ms, four.clip_ms, four.clips_a_second) == pytest.approx((20.0, 5.0, 200.0))
+    assert one.load_seconds == pytest.approx(0.5)
+    assert four.ratio is not None
+    assert (four.ratio.median, four.ratio.low, four.ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert 38 <= one.runs <= 44
+
+
+def test_cold_runs_are_not_measured() -> None:
+    (result,) = measure(Clock(), (TimedRunner, 1.0, 1, 7)).results
+    assert result.max_ms == pytest.approx(1.0)
+
+
+def test_subjects_take_turns_in_alternating_order() -> None:
+    clock = Clock()
+    measure(clock, (TimedRunner, 10.0, 1, 0), (TimedRunner, 10.0, 1, 0), rounds=2)
+    turns = [name for number, name in enumerate(clock.order) if number == 0 or clock.order[number - 1] != name]
+    assert turns == ["0", "1", "0", "1", "0"]  # warm-up of both, 0 and 1, then 1 and 0
+
+
+def test_times_with_and_without_copies_stay_apart() -> None:
+    measurement = measure(Clock(), (DeviceRunner, 10.0, 1, 0), (DeviceRunner, 30.0, 1, 0), (TimedRunner, 5.0, 1, 0))
+    found = {
+        (one.artifact, one.copies): (one.p50_ms, one.ratio.median if one.ratio else None) for one in measurement.results
+    }
+    assert found == {
+        ("0", Copies.INCLUDED): pytest.approx((10.0, 1.0)),
+        ("0", Copies.EXCLUDED): pytest.approx((5.0, 1.0)),
+        ("1", Copies.INCLUDED): pytest.approx((30.0, 3.0)),
+        ("1", Copies.EXCLUDED): pytest.approx((15.0, 3.0)),
+        ("2", Copies.INCLUDED): pytest.approx((5.0, 0.5)),
+    }
+
+
+def test_a_busy_machine_is_said() -> None:
+    class Uneven(TimedRunner):
+        def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+            self._milliseconds = 10.0 if self.runs < 25 else 15.0
+            return super().infer(feeds)
+
+    assert measure(Clock(), (TimedRunner, 10.0, 1, 0)).warnings == ()
+    (warning,) = measure(Clock(), (TimedRunner, 10.0, 1, 0), (Uneven, 10.0, 1, 0)).warnings
+    assert "the machine was busy" in warning
+    assert "the rounds of 1 differ by" in warning
+
+
+def test_inputs_are_random_in_their_whole_range_and_the_same_for_a_seed() -> None:
+    runner = TimedRunner("", Clock(), 1, batch=64)
+    values = make_feeds(runner, 0)["clip"]
+    assert (values.dtype, values.min(), values.max()) == (np.uint8, 0, 255)
+    assert np.array_equal(values, make_feeds(runner, 0)["clip"])
+    assert not np.array_equal(values, make_feeds(runner, 1)["clip"])
+    runner.inputs = (TensorSpec("clip", "float32", (1, 3, 4, 8, 8)),)
+    assert 0.8 < make_feeds(runner, 0)["clip"].std() < 1.2
+
+
+def test_peak_memory_is_seen_and_forgotten() -> None:
+    if not reset_peak():
+        pytest.skip("needs /proc/self/clear_refs, which this system does not have")
+    before = read_resident_mb()
+    values = np.ones(50_000_000 // 8)
+    assert values.any()
+    del values
+    peak = read_peak_mb()
+    assert before is not None
+    assert peak is not None
+    assert 45 < peak - before < 120
