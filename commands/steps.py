@@ -98,7 +98,7 @@ def compare_with(
             )
             for name, artifact in artifacts.items()
         }
-        return compare(reference, candidates, proof.clips, progress=progress).reports
+        return compare(reference, candidates, proof.clips, names=None, progress=progress).reports
 
 
 def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
