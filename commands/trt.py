@@ -128,7 +128,8 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
             check_artifact(entries[0])
             return _checked(_Source(entries[0], listed.name, listed), asked)
         artifact = describe_onnx(source)
-        return _checked(_Source(artifact, source.name.removesuffix(".onnx"), None), asked)
+        name = source.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}")
+        return _checked(_Source(artifact, name, None), asked)
     manifest = find_manifest(source)
     graphs = {artifact.precision: artifact for artifact in manifest.artifacts if artifact.format == "onnx"}
     wanted = asked or next((precision for precision in BEST_FIRST if precision in graphs), Precision.FP16)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..contracts import Artifact, Clip, ManifestError, MissingDependencyError, Precision, Runner
+from ..contracts import Artifact, Clip, ManifestError, MissingDependencyError, Precision, Runner, RunnerError
+from ..runtimes.cuda import CudaError
+from ..runtimes.engine import FORMAT, EngineError
 from . import console, steps
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime, choose_artifact, list_artifacts, open_artifact, open_network
@@ -62,7 +65,8 @@ def verify(
             source = steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
         with opened:
             artifacts = _leave_out_reference(manifest, chosen, reference)
-            reports = steps.compare_with(opened, artifacts, steps.Proof(source, tolerance), progress)
+            with _telling_of_engines(artifacts, runtime):
+                reports = steps.compare_with(opened, artifacts, steps.Proof(source, tolerance), progress)
     if reference is not Reference.EXPECTED:
         steps.note_clips(source)
     if reference is not Reference.TORCH:
@@ -79,6 +83,19 @@ def verify(
     else:
         _print_comparison(reports, opened.name)
     steps.require_parity(reports, "the PyTorch network" if reference is Reference.TORCH else opened.name)
+
+
+@contextmanager
+def _telling_of_engines(artifacts: Mapping[str, Artifact], runtime: Runtime | None) -> Iterator[None]:
+    """An engine that cannot run here fails a comparison of everything; say how to leave engines out."""
+    try:
+        yield
+    except (CudaError, EngineError, MissingDependencyError) as error:
+        engines = [name for name, artifact in artifacts.items() if artifact.format == FORMAT]
+        if runtime is not None or not engines:
+            raise
+        fix = f"{error.fix}; or pass --runtime onnx to leave the engines out"
+        raise RunnerError(f"{', '.join(engines)}: {error}", fix=fix) from error
 
 
 def _open_reference(

@@ -76,6 +76,9 @@ def test_an_engine_is_verified_and_classifies(
     device_folder: Path, video: Path, fake_gpu: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "trt", device_folder, "--fp16")[0] == 0
+    result = run(capsys, "verify", device_folder, "--reference", "onnx")
+    assert_refused(result, ".engine: ")
+    assert "or pass --runtime onnx to leave the engines out" in result[2]
     fake_gpu()
     against = ("--runtime", "tensorrt", "--reference", "onnx", "--clips", video)
     code, out, err = run(capsys, "verify", device_folder, *against, "--json")
