@@ -13,10 +13,11 @@ from .build_messages import explain_failure, list_warnings
 from .cuda import GpuDevice
 from .engine import FORMAT, BuildOptions, EngineError, EngineRecord, name_engine, name_place
 from .engine_config import configure, keep_timings, require_possible
-from .engine_proof import quantized_share, require_precision
+from .engine_proof import quantized_share, require_precision, shows_precision
 from .graph_work import GraphWork, read_graph_work
 from .host import UNKNOWN_HOST, Host
-from .plan import EnginePlan
+from .plan import EnginePlan, PlanError
+from .plan_log import Compilation
 from .tensorrt_build import compile_engine
 from .tensorrt_library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
 
@@ -67,8 +68,10 @@ def build_engine(
     except DualExportError as error:
         raise explain_failure(error, logger, source.path, place.device) from error
     seconds = time.monotonic() - started
-    plan = make_plan(source.path.name, built.compilation, work)
-    require_precision(plan, source.precision, _int8_asked(source, work))
+    asked = _int8_asked(source, work)
+    plan = _read_plan(source, built.compilation, work, place.tell)
+    if plan is not None:
+        require_precision(plan, source.precision, asked)
     if not place.verbose:
         for line in list_warnings(built.warnings):
             place.tell(line)
@@ -100,6 +103,28 @@ def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
     return "-".join(("rtx", *(f"sm{target.replace('.', '')}" for target in options.targets)))
 
 
+def _read_plan(
+    source: Artifact, compilation: Compilation, work: GraphWork, tell: Callable[[str], None]
+) -> EnginePlan | None:
+    """The engine's plan, or None, which is told, where this TensorRT does not describe its layers well enough.
+
+    The types of the file's tensors are binding for the builder, so that the engine is still what the file says.
+    """
+    try:
+        plan = make_plan(source.path.name, compilation, work)
+    except PlanError as error:
+        reason = str(error)
+    else:
+        if shows_precision(plan):
+            return plan
+        reason = "it names too few of the layers that the work is done in"
+    tell(
+        f"{compilation.compiler} does not describe the engine ({reason}): that it computes in {source.precision.value} "
+        "follows from the types in the file, but is not proven by the plan"
+    )
+    return None
+
+
 def _int8_asked(source: Artifact, work: GraphWork) -> float:
     """Share of the work that an INT8 graph quantizes; raises EngineError when it quantizes none."""
     if source.precision is not Precision.INT8:
@@ -110,8 +135,8 @@ def _int8_asked(source: Artifact, work: GraphWork) -> float:
     return asked
 
 
-def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan) -> EngineRecord:
-    shares, device = plan.work_shares, place.device
+def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan | None) -> EngineRecord:
+    shares, device = (plan.work_shares if plan else {"unattributed": 1.0}), place.device
     targets = " ".join(options.targets) or None
     return EngineRecord(
         compiler=library_name(),
@@ -126,9 +151,9 @@ def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan) -> Engin
         jetpack=place.host.jetpack,
         workspace_gib=options.workspace_gib,
         optimization_level=options.optimization_level,
-        layers=len(plan.layers),
-        attentions=plan.attentions,
-        fused_attentions=plan.fused_attentions,
+        layers=len(plan.layers) if plan else 0,
+        attentions=plan.attentions if plan else 0,
+        fused_attentions=plan.fused_attentions if plan else 0,
         unknown_share=round(shares.get("unattributed", 0.0) + shares.get("other", 0.0), 4),
         fp32_share=round(shares.get("fp32", 0.0), 4),
         fp16_share=round(shares.get("fp16", 0.0), 4),

@@ -54,7 +54,8 @@ def compile_engine(
         config = parsed.builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         task = f"compiling {path.name} with {describe_bindings()}"
-        config.progress_monitor = _BuildProgress(task, progress, interrupted)
+        monitor = _BuildProgress(task, progress, interrupted)  # has to outlive the build
+        config.progress_monitor = monitor
         if configure is not None:
             configure(config)
         serialized = parsed.builder.build_serialized_network(parsed.network, config)
