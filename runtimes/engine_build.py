@@ -75,25 +75,28 @@ def build_engine(
     if not place.verbose:
         for line in list_warnings(built.warnings):
             place.tell(line)
+    record = replace(_record(place, options, plan), build_seconds=round(seconds, 1))
     with staged_path(path) as staged:
         staged.write_bytes(memoryview(built.serialized))
-        record = replace(
-            _record(place, options, plan), build_seconds=round(seconds, 1), size_bytes=staged.stat().st_size
-        )
-        artifact = Artifact(
-            format=FORMAT,
-            precision=source.precision,
-            graph=source.graph,
-            path=staged,
-            sha256=hash_file(staged),
-            inputs=source.inputs,
-            outputs=source.outputs,
-            parent=source.sha256,
-            options=record.document(),
-        )
-        place.check(artifact)
+        engine = _describe(source, staged, record)
+        place.check(engine)
         keep_timings(built.config, cache)
-    return replace(artifact, path=path)
+    return replace(engine, path=path)
+
+
+def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
+    """The engine file at `path` as an artifact made from `source`."""
+    return Artifact(
+        format=FORMAT,
+        precision=source.precision,
+        graph=source.graph,
+        path=path,
+        sha256=hash_file(path),
+        inputs=source.inputs,
+        outputs=source.outputs,
+        parent=source.sha256,
+        options=replace(record, size_bytes=path.stat().st_size).document(),
+    )
 
 
 def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
