@@ -19,6 +19,8 @@ from ..contracts import (
     Runner,
     RunnerError,
 )
+from ..runtimes.cuda import CudaError
+from ..runtimes.engine import EngineError
 from . import console, steps
 from .running import Reference, Runtime, choose_artifact, limits_of, list_artifacts, open_artifact, open_network
 
@@ -107,7 +109,7 @@ def open_candidates(
         limit = limits_of(artifact, limits, tolerance)
         try:
             candidates[artifact.path.name] = Candidate(opened.enter_context(open_artifact(artifact)), limit)
-        except RunnerError as error:
+        except (RunnerError, EngineError, CudaError, MissingDependencyError) as error:
             candidates[artifact.path.name] = Candidate(None, limit, str(error))
     return candidates
 

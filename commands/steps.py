@@ -121,7 +121,10 @@ def require_parity(reports: Iterable[ComparisonReport], reference: str = "the Py
     for report in reports:
         if report.failure is not None:
             raise ParityError(
-                f"{report.artifact} did not run: {report.failure}", fix="export it again with `dualexport onnx`"
+                f"{report.artifact} did not run: {report.failure}",
+                fix="build engines on the device that runs them, or leave them out with --runtime onnx"
+                if report.artifact.endswith(".engine")
+                else "export it again with `dualexport onnx`",
             )
         if not report.passed:
             missed = ", ".join(describe_check(check) for check in report.failed_checks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..contracts import Artifact, ManifestError, Precision, Progress, staged_path
-from ..runtimes.engine import BuildOptions, Compatibility
+from ..runtimes.engine import SUFFIX, BuildOptions, Compatibility
 from . import console, steps
 from .options import Clips, Json
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
+    from ..runtimes.engine_build import BuildPlace
     from ..runtimes.tally import ComparisonReport
 
 EPILOG = "Example: dualexport trt dualformer-b --fp16, on the device; on a Jetson: dualexport trt dualformer-b.tar.gz"
@@ -79,39 +80,43 @@ def trt(
     if timing_cache is not None and timing_cache.suffix != ".cache":
         raise typer.BadParameter("is overwritten, so its name must end in .cache", param_hint="--timing-cache")
     options = BuildOptions(workspace, optimization_level, compatible, version_compatible, _parse_targets(target))
-    from ..runtimes.engine_build import BuildPlace, build_engine
+    from ..runtimes.engine_build import BuildPlace
     from ..runtimes.engine_config import find_device
     from ..runtimes.host import read_host
 
-    reports: list[ComparisonReport] = []
     with console.show_progress() as progress:
         found = _find_source(source, asked[0] if asked else None, clips)
         _require_readable(found.artifact.path)
-        place = BuildPlace(
-            found.artifact.path.parent,
-            device=find_device(),
-            host=read_host(),
-            timing_cache=timing_cache,
-            tell=console.note,
-            verbose=verbose,
-        )
-        stored = found.manifest.folder / EXPECTED if found.manifest is not None else None
-        expects = stored is not None and stored.is_file()
-        if expects and found.manifest is not None and place.device is not None:
-            place = replace(place, check=_make_check(found.manifest, reports, progress))
-        engine = build_engine(found.artifact, found.name, place, options, progress)
-        if found.manifest is not None:
-            _list_engine(found.manifest, engine)
-    if expects and not reports:
-        console.note(
-            "not compared with the expected outputs, there is no GPU here: on the device run "
-            f"`dualexport verify {engine.path.parent} --runtime tensorrt --reference expected`"
-        )
+        folder = found.artifact.path.parent
+        place = BuildPlace(folder, find_device(), read_host(), timing_cache, console.note, verbose)
+        engine, report = _build(found, place, options, progress)
     if as_json:
         manifest = found.manifest.path if found.manifest else None
-        console.print_json({"engine": engine, "manifest": manifest, "expected": reports[0] if reports else None})
+        console.print_json({"engine": engine, "manifest": manifest, "expected": report})
     else:
-        _print_engine(engine, reports)
+        _print_engine(engine, report)
+
+
+def _build(
+    found: _Source, place: BuildPlace, options: BuildOptions, progress: Progress
+) -> tuple[Artifact, ComparisonReport | None]:
+    """The engine, listed in the manifest, and how close it is to the outputs that lie beside it, if any do."""
+    from ..runtimes.engine_build import build_engine
+
+    if found.manifest is None:
+        return build_engine(found.artifact, found.name, place, options, progress), None
+    reports: list[ComparisonReport] = []
+    stored = found.manifest.folder / EXPECTED
+    if stored.is_file() and place.device is not None:
+        place = replace(place, check=_make_check(found.manifest, reports, progress))
+    engine = build_engine(found.artifact, found.name, place, options, progress)
+    _list_engine(found.manifest, engine)
+    if stored.is_file() and not reports:
+        console.note(
+            "not compared with the expected outputs, there is no GPU here: on the device run "
+            f"`dualexport verify {found.manifest.folder} --runtime tensorrt --reference expected`"
+        )
+    return engine, reports[0] if reports else None
 
 
 def _find_source(source: Path | None, asked: Precision | None, clips: Path | None) -> _Source:
@@ -128,7 +133,8 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
             check_artifact(entries[0])
             return _checked(_Source(entries[0], listed.name, listed), asked)
         artifact = describe_onnx(source)
-        return _checked(_Source(artifact, source.name.removesuffix(".onnx"), None), asked)
+        name = source.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}")
+        return _checked(_Source(artifact, name, None), asked)
     manifest = find_manifest(source)
     graphs = {artifact.precision: artifact for artifact in manifest.artifacts if artifact.format == "onnx"}
     wanted = asked or next((precision for precision in BEST_FIRST if precision in graphs), Precision.FP16)
@@ -144,7 +150,8 @@ def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: P
     def check(engine: Artifact) -> None:
         with ExpectedRunner(manifest.folder / EXPECTED, manifest.preprocessing) as expected:
             proof = steps.Proof(expected.clips)
-            reports.extend(steps.compare_with(expected, {engine.path.name: engine}, proof, progress))
+            name = engine.path.name.removeprefix(".").partition(SUFFIX)[0] + SUFFIX  # without its staging
+            reports.extend(steps.compare_with(expected, {name: engine}, proof, progress))
             steps.require_parity(reports, expected.name)
 
     return check
@@ -200,7 +207,7 @@ def _parse_targets(text: str | None) -> tuple[str, ...]:
     return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
 
 
-def _print_engine(engine: Artifact, reports: Sequence[ComparisonReport]) -> None:
+def _print_engine(engine: Artifact, report: ComparisonReport | None) -> None:
     """The file, what proves its precision, and where it runs."""
     record: Mapping[str, Any] = engine.options
     shares = ", ".join(
@@ -216,7 +223,8 @@ def _print_engine(engine: Artifact, reports: Sequence[ComparisonReport]) -> None
         ("work computed in", shares),
         ("attentions fused", f"{record['fused_attentions']} of {record['attentions']}"),
         ("layers", str(record["layers"])),
-        *(("largest difference from the expected outputs", f"{report.largest_difference:.1e}") for report in reports),
     ]
+    if report is not None:
+        rows.append(("largest difference from the expected outputs", f"{report.largest_difference:.1e}"))
     print(engine.path)
     console.print_table("Engine", ("", ""), rows)

@@ -13,10 +13,11 @@ from .build_messages import explain_failure, list_warnings
 from .cuda import GpuDevice
 from .engine import FORMAT, BuildOptions, EngineError, EngineRecord, name_engine, name_place
 from .engine_config import configure, keep_timings, require_possible
-from .engine_proof import quantized_share, require_precision
+from .engine_proof import quantized_share, require_precision, shows_precision
 from .graph_work import GraphWork, read_graph_work
 from .host import UNKNOWN_HOST, Host
-from .plan import EnginePlan
+from .plan import EnginePlan, PlanError
+from .plan_log import Compilation
 from .tensorrt_build import compile_engine
 from .tensorrt_library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
 
@@ -67,30 +68,35 @@ def build_engine(
     except DualExportError as error:
         raise explain_failure(error, logger, source.path, place.device) from error
     seconds = time.monotonic() - started
-    plan = make_plan(source.path.name, built.compilation, work)
-    require_precision(plan, source.precision, _int8_asked(source, work))
+    asked = _int8_asked(source, work)
+    plan = _read_plan(source, built.compilation, work, place.tell)
+    if plan is not None:
+        require_precision(plan, source.precision, asked)
     if not place.verbose:
         for line in list_warnings(built.warnings):
             place.tell(line)
+    record = replace(_record(place, options, plan), build_seconds=round(seconds, 1))
     with staged_path(path) as staged:
         staged.write_bytes(memoryview(built.serialized))
-        record = replace(
-            _record(place, options, plan), build_seconds=round(seconds, 1), size_bytes=staged.stat().st_size
-        )
-        artifact = Artifact(
-            format=FORMAT,
-            precision=source.precision,
-            graph=source.graph,
-            path=staged,
-            sha256=hash_file(staged),
-            inputs=source.inputs,
-            outputs=source.outputs,
-            parent=source.sha256,
-            options=record.document(),
-        )
-        place.check(artifact)
+        engine = _describe(source, staged, record)
+        place.check(engine)
         keep_timings(built.config, cache)
-    return replace(artifact, path=path)
+    return replace(engine, path=path)
+
+
+def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
+    """The engine file at `path` as an artifact made from `source`."""
+    return Artifact(
+        format=FORMAT,
+        precision=source.precision,
+        graph=source.graph,
+        path=path,
+        sha256=hash_file(path),
+        inputs=source.inputs,
+        outputs=source.outputs,
+        parent=source.sha256,
+        options=replace(record, size_bytes=path.stat().st_size).document(),
+    )
 
 
 def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
@@ -98,6 +104,28 @@ def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
     if not is_for_rtx() and device is not None:
         return device.short_name
     return "-".join(("rtx", *(f"sm{target.replace('.', '')}" for target in options.targets)))
+
+
+def _read_plan(
+    source: Artifact, compilation: Compilation, work: GraphWork, tell: Callable[[str], None]
+) -> EnginePlan | None:
+    """The engine's plan, or None, which is told, where this TensorRT does not describe its layers well enough.
+
+    The types of the file's tensors are binding for the builder, so that the engine is still what the file says.
+    """
+    try:
+        plan = make_plan(source.path.name, compilation, work)
+    except PlanError as error:
+        reason = str(error)
+    else:
+        if shows_precision(plan):
+            return plan
+        reason = "it names too few of the layers that the work is done in"
+    tell(
+        f"{compilation.compiler} does not describe the engine ({reason}): that it computes in {source.precision.value} "
+        "follows from the types in the file, but is not proven by the plan"
+    )
+    return None
 
 
 def _int8_asked(source: Artifact, work: GraphWork) -> float:
@@ -110,8 +138,8 @@ def _int8_asked(source: Artifact, work: GraphWork) -> float:
     return asked
 
 
-def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan) -> EngineRecord:
-    shares, device = plan.work_shares, place.device
+def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan | None) -> EngineRecord:
+    shares, device = (plan.work_shares if plan else {"unattributed": 1.0}), place.device
     targets = " ".join(options.targets) or None
     return EngineRecord(
         compiler=library_name(),
@@ -126,9 +154,9 @@ def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan) -> Engin
         jetpack=place.host.jetpack,
         workspace_gib=options.workspace_gib,
         optimization_level=options.optimization_level,
-        layers=len(plan.layers),
-        attentions=plan.attentions,
-        fused_attentions=plan.fused_attentions,
+        layers=len(plan.layers) if plan else 0,
+        attentions=plan.attentions if plan else 0,
+        fused_attentions=plan.fused_attentions if plan else 0,
         unknown_share=round(shares.get("unattributed", 0.0) + shares.get("other", 0.0), 4),
         fp32_share=round(shares.get("fp32", 0.0), 4),
         fp16_share=round(shares.get("fp16", 0.0), 4),

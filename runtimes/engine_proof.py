@@ -18,19 +18,14 @@ _PASSED_OVER = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Fla
 
 
 def require_precision(plan: EnginePlan, asked: Precision, int8_asked: float = 0.0) -> None:
-    """Raise EngineError unless the plan computes in `asked`.
+    """Raise EngineError when the plan shows that the engine does not compute in `asked`; `shows_precision` says whether
+    it can show that.
 
     FP16 asks for the work in half precision or narrower, but for TOLERATED_SHARE. INT8 asks for the share of it that
     the graph quantizes, `int8_asked`; the rest may stay in FP16.
     """
     shares = plan.work_shares
-    known = 1.0 - shares.get("unattributed", 0.0)
-    if known < KNOWN_SHARE:
-        raise EngineError(
-            f"{plan.model}: {plan.compiler} names the layers of {known:.0%} of the work only, which does not show that "
-            f"the engine computes in {asked.value}",
-            fix="report this TensorRT version; `dualexport plan` shows what is known",
-        )
+    known = _known_share(plan)
     if asked is Precision.FP32:
         return
     narrow = (shares.get("fp16", 0.0) + shares.get("int8", 0.0)) / known
@@ -42,6 +37,15 @@ def require_precision(plan: EnginePlan, asked: Precision, int8_asked: float = 0.
             fix="`dualexport plan --layers` names each layer's type; another TensorRT release may honour it, and an "
             "engine in fp16 is always possible",
         )
+
+
+def shows_precision(plan: EnginePlan) -> bool:
+    """Whether enough of the work could be given to layers for the plan to prove what the engine computes in."""
+    return _known_share(plan) >= KNOWN_SHARE
+
+
+def _known_share(plan: EnginePlan) -> float:
+    return 1.0 - plan.work_shares.get("unattributed", 0.0)
 
 
 def describe_shares(shares: Mapping[str, float]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,16 +49,16 @@ def compile_engine(
     or does not compile the network; what it says last is in `logger`.
     """
     progress(f"parsing {path.name}")
-    parsed = parse_network(path, logger)
-    config = parsed.builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    monitor = _BuildProgress(f"compiling {path.name} with {describe_bindings()}", progress)
-    config.progress_monitor = monitor
-    if configure is not None:
-        configure(config)
-    serialized = parsed.builder.build_serialized_network(parsed.network, config)
-    if monitor.interrupted:
-        raise KeyboardInterrupt
+    with _hold_interrupts() as interrupted:
+        parsed = parse_network(path, logger)
+        config = parsed.builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        task = f"compiling {path.name} with {describe_bindings()}"
+        monitor = _BuildProgress(task, progress, interrupted)  # has to outlive the build
+        config.progress_monitor = monitor
+        if configure is not None:
+            configure(config)
+        serialized = parsed.builder.build_serialized_network(parsed.network, config)
     if serialized is None:
         raise PlanError(f"{path.name}: {describe_bindings()} cannot compile it: {logger.last_error()}", fix=LINT_FIX)
     warnings = tuple(logger.warnings)  # before the inspection: that it fails without a GPU is no finding
@@ -73,16 +75,31 @@ def _inspect(serialized: Any, logger: RecordingLogger) -> str | None:
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
+@contextmanager
+def _hold_interrupts() -> Iterator[threading.Event]:
+    """Keeps Ctrl-C until the block is over, and tells that one came: raised in a callback of TensorRT it is lost."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python handles no signals
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+
 class _BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no type hints
     """Turns TensorRT's nested phases into one percentage; TensorRT calls it from several threads.
 
-    An interrupt that arrives while Python runs in here cannot leave through TensorRT's frames: it ends the build at
-    the next step instead, and is raised after it.
+    An interrupt ends the build at the next step.
     """
 
-    def __init__(self, task: str, progress: Progress) -> None:
+    def __init__(self, task: str, progress: Progress, interrupted: threading.Event) -> None:
         super().__init__()
-        self.interrupted = False
+        self._interrupted = interrupted
         self._task = task
         self._progress = progress
         self._lock = threading.Lock()
@@ -94,7 +111,7 @@ class _BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT ha
 
     def step_complete(self, phase_name: str, step: int) -> bool:
         self._report(lambda: self._advance(phase_name, step + 1))
-        return not self.interrupted
+        return not self._interrupted.is_set()
 
     def phase_finish(self, phase_name: str) -> None:
         self._report(lambda: self._phases.pop(phase_name, None))
@@ -104,15 +121,12 @@ class _BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT ha
             self._phases[phase][0] = done
 
     def _report(self, change: Callable[[], object]) -> None:
-        try:
-            with self._lock:
-                change()
-                percent = int(PERCENT * self._fraction())
-                if percent > self._shown:
-                    self._shown = percent
-                    self._progress(self._task, percent, PERCENT)
-        except KeyboardInterrupt:
-            self.interrupted = True
+        with self._lock:
+            change()
+            percent = int(PERCENT * self._fraction())
+            if percent > self._shown:
+                self._shown = percent
+                self._progress(self._task, percent, PERCENT)
 
     def _fraction(self) -> float:
         """A phase's own steps, and of the step that it is in, the part that the phase inside it has done."""

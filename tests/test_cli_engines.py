@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -86,3 +90,19 @@ def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pyte
     assert all(line["latency_ms"] > 0 and 0 < line["probability"] <= 1 for line in lines)
     assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: cannot be decoded")
     assert run(capsys, "stream", exported, video, video)[0] == 2
+
+
+def test_interrupting_a_build_leaves_nothing_behind(copy: Path) -> None:
+    require_builder()
+    before = sorted(copy.iterdir())
+    command = [sys.executable, "-m", "dualexport", "trt", copy, "--fp32"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("compiling"):
+                break
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert sorted(copy.iterdir()) == before

@@ -105,6 +105,22 @@ def test_a_precision_that_the_engine_does_not_have_is_refused(exported: Path, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_that_cannot_be_read_is_told_and_the_engine_kept(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_builder()
+    from dualexport.runtimes import engine_build
+
+    def refuse(*_: object) -> None:
+        raise PlanError("unknown tensor type in the plan: FP6", fix="")
+
+    monkeypatch.setattr(engine_build, "make_plan", refuse)
+    told: list[str] = []
+    engine = build(describe_onnx(exported / "dualformer-n.fp16.onnx"), tmp_path, tell=told.append)
+    assert "does not describe the engine (unknown tensor type in the plan: FP6)" in told[0]
+    assert (read_record(engine).unknown_share, read_record(engine).fp16_share) == (1.0, 0.0)
+
+
 def test_an_engine_that_a_check_refuses_gets_no_name(exported: Path, tmp_path: Path) -> None:
     def refuse(engine: Artifact) -> None:
         assert engine.path.stat().st_size > 0
