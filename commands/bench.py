@@ -12,7 +12,7 @@ import typer
 from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_path
 from ..runtimes.engine import FORMAT
 from . import comparing, console, steps
-from .comparing import BENCH_FILE, BENCH_FORMAT
+from .evidence import BENCH_FILE, BENCH_FORMAT
 from .options import Folder, Json
 from .running import Runtime, open_artifact, open_network
 

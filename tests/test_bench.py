@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dualexport.commands.comparing import read_latency
+from dualexport.commands.evidence import read_latency
 from dualexport.exporter.manifest import read_manifest
 from test_cli import assert_refused, run
 
