@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import bench, console, doctor, lint, onnx, plan, predict, synth, trt, verify
+from .commands import bench, bundle, console, doctor, lint, onnx, plan, predict, stream, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -25,7 +25,9 @@ for _run, _epilog in (
     (verify.verify, verify.EPILOG),
     (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),
+    (stream.stream, stream.EPILOG),
     (trt.trt, trt.EPILOG),
+    (bundle.bundle, bundle.EPILOG),
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),

@@ -104,7 +104,7 @@ def _read_seeking(path: Path, index: FrameIndex, wanted: Sequence[int], size: in
                 position = found + 1
             if frame is None:
                 raise _TimestampMismatchError
-            frames[number] = _finish(frame, size)
+            frames[number] = to_upright(frame, size)
     return frames
 
 
@@ -123,7 +123,7 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
     with av.open(str(path)) as container:
         for number, frame in enumerate(container.decode(_video_stream(container, path)), start=1):
             if number - 1 in needed:
-                frames[number - 1] = _finish(frame, size)
+                frames[number - 1] = to_upright(frame, size)
             if number > wanted[-1]:
                 return frames
     raise ClipError(
@@ -132,7 +132,7 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
     )
 
 
-def _finish(frame: VideoFrame, size: int) -> Frame:
+def to_upright(frame: VideoFrame, size: int) -> Frame:
     """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
     pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns, rest = divmod(round(frame.rotation), QUARTER_TURN)

@@ -19,6 +19,7 @@ from ..contracts import (
     Precision,
     Preprocessing,
     Progress,
+    Runner,
     staged_path,
 )
 from . import console
@@ -79,18 +80,25 @@ def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
     """Compare artifacts, by name, with the network they were made from, by the default limits."""
+    with wrap_network(network) as reference:
+        return compare_with(reference, artifacts, proof, progress)
+
+
+def compare_with(
+    reference: Runner, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
+) -> tuple[ComparisonReport, ...]:
+    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format."""
     from ..runtimes.compare import Candidate, compare
     from ..runtimes.limits import DEFAULT_LIMITS
 
     with ExitStack() as opened:
-        reference = opened.enter_context(wrap_network(network))
         candidates = {
             name: Candidate(
                 opened.enter_context(open_artifact(artifact)), limits_of(artifact, DEFAULT_LIMITS, proof.tolerance)
             )
             for name, artifact in artifacts.items()
         }
-        return compare(reference, candidates, proof.clips, progress=progress).reports
+        return compare(reference, candidates, proof.clips, names=None, progress=progress).reports
 
 
 def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterable[Clip], progress: Progress) -> None:
@@ -128,11 +136,14 @@ def describe_check(check: LimitCheck) -> str:
     return f"{check.name.replace('_', ' ')} {check.got:.4g} (limit {check.limit:g})"
 
 
-def open_clips(path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool) -> Iterable[Clip]:
+def open_clips(
+    path: Path | None, preprocessing: Preprocessing, views: int, skip_unreadable: bool, generated: int = GENERATED_CLIPS
+) -> Iterable[Clip]:
+    """The clips of a source; without one, so many generated ones."""
     if path is None:
         from ..calibration.synthetic import moving_patterns
 
-        return moving_patterns(GENERATED_CLIPS, preprocessing)
+        return moving_patterns(generated, preprocessing)
     from ..calibration.clips import ClipSource
 
     return ClipSource(path, preprocessing, views=views, skip_unreadable=skip_unreadable)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import Artifact, ManifestError, Precision, staged_path
+from ..contracts import Artifact, ManifestError, Precision, Progress, staged_path
 from ..runtimes.engine import BuildOptions, Compatibility
-from . import console
+from . import console, steps
 from .options import Clips, Json
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
+    from ..runtimes.tally import ComparisonReport
 
 EPILOG = "Example: dualexport trt dualformer-b --fp16, on the device; on a Jetson: dualexport trt dualformer-b.tar.gz"
+EXPECTED = "expected.npz"
 BEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
@@ -33,7 +35,9 @@ class _Source:
 def trt(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR|MODEL.onnx]", help="Found by itself when only one exported folder is here."),
+        typer.Argument(
+            metavar="[DIR|MODEL.onnx|BUNDLE.tar.gz]", help="Found by itself when only one exported folder is here."
+        ),
     ] = None,
     fp32: Annotated[bool, typer.Option("--fp32", help="Build the FP32 file.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Build the FP16 file.")] = False,
@@ -79,6 +83,7 @@ def trt(
     from ..runtimes.engine_config import find_device
     from ..runtimes.host import read_host
 
+    reports: list[ComparisonReport] = []
     with console.show_progress() as progress:
         found = _find_source(source, asked[0] if asked else None, clips)
         _require_readable(found.artifact.path)
@@ -90,19 +95,32 @@ def trt(
             tell=console.note,
             verbose=verbose,
         )
+        stored = found.manifest.folder / EXPECTED if found.manifest is not None else None
+        expects = stored is not None and stored.is_file()
+        if expects and found.manifest is not None and place.device is not None:
+            place = replace(place, check=_make_check(found.manifest, reports, progress))
         engine = build_engine(found.artifact, found.name, place, options, progress)
         if found.manifest is not None:
             _list_engine(found.manifest, engine)
+    if expects and not reports:
+        console.note(
+            "not compared with the expected outputs, there is no GPU here: on the device run "
+            f"`dualexport verify {engine.path.parent} --runtime tensorrt --reference expected`"
+        )
     if as_json:
-        console.print_json({"engine": engine, "manifest": found.manifest.path if found.manifest else None})
+        manifest = found.manifest.path if found.manifest else None
+        console.print_json({"engine": engine, "manifest": manifest, "expected": reports[0] if reports else None})
     else:
-        _print_engine(engine)
+        _print_engine(engine, reports)
 
 
 def _find_source(source: Path | None, asked: Precision | None, clips: Path | None) -> _Source:
+    from ..exporter.bundle import is_bundle, unpack_bundle
     from ..exporter.foreign_onnx import describe_onnx
     from ..exporter.manifest import FILE_NAME, check_artifact, find_manifest, read_manifest
 
+    if source is not None and is_bundle(source):
+        source = unpack_bundle(source, Path())
     if source is not None and not source.is_dir():
         listed = read_manifest(source.parent) if (source.parent / FILE_NAME).is_file() else None
         entries = [entry for entry in listed.artifacts if entry.path.name == source.name] if listed else []
@@ -117,6 +135,19 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
     artifact = graphs.get(wanted) or _make_graph(manifest, wanted, clips)
     check_artifact(artifact)
     return _Source(artifact, manifest.name, manifest)
+
+
+def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: Progress) -> Callable[[Artifact], None]:
+    """Holds an engine against the outputs that came with the files; the comparison is added to `reports`."""
+    from ..runtimes.expected import ExpectedRunner
+
+    def check(engine: Artifact) -> None:
+        with ExpectedRunner(manifest.folder / EXPECTED, manifest.preprocessing) as expected:
+            proof = steps.Proof(expected.clips)
+            reports.extend(steps.compare_with(expected, {engine.path.name: engine}, proof, progress))
+            steps.require_parity(reports, expected.name)
+
+    return check
 
 
 def _checked(found: _Source, asked: Precision | None) -> _Source:
@@ -169,7 +200,7 @@ def _parse_targets(text: str | None) -> tuple[str, ...]:
     return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
 
 
-def _print_engine(engine: Artifact) -> None:
+def _print_engine(engine: Artifact, reports: Sequence[ComparisonReport]) -> None:
     """The file, what proves its precision, and where it runs."""
     record: Mapping[str, Any] = engine.options
     shares = ", ".join(
@@ -185,6 +216,7 @@ def _print_engine(engine: Artifact) -> None:
         ("work computed in", shares),
         ("attentions fused", f"{record['fused_attentions']} of {record['attentions']}"),
         ("layers", str(record["layers"])),
+        *(("largest difference from the expected outputs", f"{report.largest_difference:.1e}") for report in reports),
     ]
     print(engine.path)
     console.print_table("Engine", ("", ""), rows)

@@ -55,12 +55,13 @@ def compare(
     reference: Runner,
     candidates: Mapping[str, Candidate],
     clips: Iterable[Clip],
-    names: Sequence[str] = (),
+    names: Sequence[str] | None = (),
     progress: Progress = no_progress,
 ) -> Comparison:
     """Run every clip through `reference` and each of `candidates`, by artifact name, while the next ones are read.
 
     Clips with a label count towards accuracy; a label is one of `names`, the class names in order, or a class number.
+    With `names` None labels do not matter.
     A candidate that fails is reported as failed, and the others go on. Raises ClipError when there is no clip to
     compare: nothing compared is no agreement; LabelError for a label that is no class.
     """
@@ -101,7 +102,7 @@ def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Cli
 
 
 def summarize(
-    reference: str, candidates: Mapping[str, Candidate], groups: Iterable[GroupLogits], names: Sequence[str]
+    reference: str, candidates: Mapping[str, Candidate], groups: Iterable[GroupLogits], names: Sequence[str] | None
 ) -> Comparison:
     """The figures of all groups, taken in their order; raises as `compare` does."""
     tallies = {name: Tally() for name in candidates}
@@ -112,7 +113,8 @@ def summarize(
         failures.update(group.failures)
         for rows in _list_videos(group.clips):
             views, expected = group.clips[rows], group.reference[rows]
-            label = None if views[0].label is None else find_class(views[0].label, names, expected.shape[1])
+            given = None if names is None else views[0].label
+            label = None if given is None else find_class(given, names or (), expected.shape[1])
             videos += 1
             if label is not None:
                 own.add(expected, label)

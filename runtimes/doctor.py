@@ -17,12 +17,12 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 OLDEST_DRIVER = {12: 525, 13: 580}
 EXTRA_COMMANDS: Mapping[str, tuple[str, ...]] = {
     "torch": ("onnx", "verify"),
-    "onnxruntime": ("onnx", "verify", "predict", "bench"),
+    "onnxruntime": ("onnx", "verify", "predict", "bench", "stream", "bundle"),
     "onnxscript": ("onnx",),
     "onnxsim": ("onnx",),
     "cuda-bindings": ("trt",),
 }
-COMMANDS = ("onnx", "verify", "predict", "bench", "trt", "plan", "lint", "synth")
+COMMANDS = ("onnx", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
 
 
 @dataclass(frozen=True, slots=True)

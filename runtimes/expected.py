@@ -15,6 +15,7 @@ from ..contracts import Array, Clip, ClipError, Preprocessing, Runner, RunnerErr
 from .classify import infer_logits
 
 FILE_NAME = "expected.npz"
+MAX_BYTES = 1 << 30
 
 
 def write_expected(path: Path, reference: Runner, clips: Iterable[Clip]) -> int:
@@ -42,6 +43,7 @@ class ExpectedRunner:
 
     def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
         try:
+            _require_bounded(path)
             with np.load(path, allow_pickle=False) as stored:
                 frames, logits, names = stored["clips"], stored["logits"], stored["names"]
                 reference = str(stored["reference"])
@@ -80,6 +82,13 @@ class ExpectedRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+def _require_bounded(path: Path) -> None:
+    """Raise ValueError for a file that unpacks to more than clips need: it may come from a stranger."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
 
 
 def _key(clip: Array) -> bytes:

@@ -75,3 +75,14 @@ def test_wrong_usage_of_trt_exits_2(
     exported: Path, arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "trt", exported, *arguments)[0] == 2
+
+
+def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "stream", exported, video, "--every", 16, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["frame"] for line in lines] == [31, 47]
+    assert {line["dropped"] for line in lines} == {0}
+    assert all(line["latency_ms"] > 0 and 0 < line["probability"] <= 1 for line in lines)
+    assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: cannot be decoded")
+    assert run(capsys, "stream", exported, video, video)[0] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def test_a_device_needs_no_pytorch(device_folder: Path, video: Path) -> None:
 def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts a device into the machine that computes engines with ONNX Runtime."""
     require_builder()
-    from dualexport.runtimes import tensorrt_engine, tensorrt_library, tensorrt_runner
+    from dualexport.runtimes import engine_config, tensorrt_engine, tensorrt_library, tensorrt_runner
     from runtimes.fake_gpu import FakeEngine, FakeRuntime, make_layer
 
     bindings = (TensorSpec("clip", "float32", (1, 3, 16, 224, 224)),), (TensorSpec("logits", "float32", (1, 400)),)
@@ -64,6 +65,7 @@ def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         )
         layer = make_layer(engine, tensorrt_library.library_version(), for_rtx=tensorrt_library.is_for_rtx())
         load = dataclasses.replace(layer, load=lambda *_: tensorrt_engine.LoadedEngine(engine, str))
+        monkeypatch.setattr(engine_config, "open_cuda", lambda: layer.cuda)
         for module in (tensorrt_engine, tensorrt_runner):
             monkeypatch.setattr(module, "installed_layer", lambda: load)
 
@@ -129,3 +131,86 @@ def test_nothing_to_compare_is_an_error(device_folder: Path, capsys: pytest.Capt
     (device_folder / "manifest.json").write_text(json.dumps(manifest))
     assert_refused(run(capsys, "verify", device_folder, "--reference", "onnx"), "nothing is left to compare")
     assert_refused(run(capsys, "verify", device_folder, "--reference", "expected"), "no expected outputs")
+
+
+def test_a_bundle_goes_to_a_device_and_is_verified_there(
+    device_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_gpu: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    packed = tmp_path / "dualformer-n.tar.gz"
+    (device_folder / "calibration.json").write_text("{}")
+    assert run(capsys, "bundle", device_folder, "-o", packed, "--reference", "onnx")[0] == 0
+    device = tmp_path / "device"
+    device.mkdir()
+    monkeypatch.chdir(device)
+    code, out, err = run(capsys, "trt", packed, "--json")
+    document = json.loads(out)
+    assert (code, document["expected"]) == (0, None)
+    assert "verify dualformer-n --runtime tensorrt --reference expected" in err
+    engine = Path(document["engine"]["path"])
+    assert {path.name for path in Path("dualformer-n").iterdir()} >= {engine.name, "calibration.json", "README.txt"}
+
+    fake_gpu()
+    code, out, err = run(capsys, "trt", packed, "--json")  # a second time: the folder is there already
+    assert (code, json.loads(out)["expected"]["clips"]) == (0, 2)
+    assert "not compared" not in err
+    expected = ("verify", "dualformer-n", "--runtime", "tensorrt", "--reference", "expected")
+    code, out, _ = run(capsys, *expected, "--json")
+    assert (code, json.loads(out)["reports"][0]["clips"]) == (0, 2)
+
+    engine.unlink()
+    fake_gpu(error=3.0)
+    assert_refused(run(capsys, "trt", packed), "differs from expected outputs of ONNX Runtime")
+    assert not engine.exists()
+    assert sorted(path.name for path in device.iterdir()) == ["dualformer-n"]
+
+
+def test_a_bundle_of_nothing_leaves_nothing(
+    device_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = tmp_path / "out" / "x.tar.gz"
+    result = run(capsys, "bundle", device_folder, "-o", packed, "--clips", tmp_path / "gone.mp4")
+    assert_refused(result, "gone.mp4")
+    assert not packed.parent.exists()
+    assert run(capsys, "bundle", device_folder, "-o", tmp_path / "x.zip")[0] == 2
+
+
+def test_gpu_check_compares_and_times_every_way_of_running(
+    exported: Path,
+    tmp_path: Path,
+    fake_gpu: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"
+    spec = importlib.util.spec_from_file_location("gpu_check", path)
+    assert spec is not None
+    assert spec.loader is not None
+    gpu_check = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gpu_check", gpu_check)
+    spec.loader.exec_module(gpu_check)
+    fake_gpu()
+    from dualexport.runtimes import engine_config
+
+    monkeypatch.setattr(gpu_check, "open_cuda", engine_config.open_cuda)
+    monkeypatch.setattr(gpu_check, "CLIPS", 1)
+    monkeypatch.setattr(gpu_check, "WARM_UP_SECONDS", 0.0)
+    output = tmp_path / "gpu-check.json"
+    arguments = ("gpu-check", exported, "--seconds", "0", "--skip-tests", "--output", output)
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    assert gpu_check.main() == 0
+    document = json.loads(output.read_text())
+    assert document["device"]["name"] == "Fake"
+    rows = {row["file"]: row for row in document["rows"] if row["error"] is None}
+    assert list(rows) == [
+        name + way
+        for name in ("dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx")
+        for way in ("", ", engine", ", engine, CUDA graph")
+    ]
+    engine = rows["dualformer-n.fp16.onnx, engine, CUDA graph"]
+    assert (engine["passed"], engine["gpu_ms"]) == (True, [1.5] * 3)
+    assert rows["dualformer-n.fp16.onnx"]["gpu_ms"] is None
+    assert "GPU tests: not run" in capsys.readouterr().out

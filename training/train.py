@@ -64,7 +64,12 @@ TINY = Phase(56, (0.35, 0.55), clips=4000, steps=800, batch=16, rate=6e-4, horiz
 SMALL = Phase(112, (0.5, 0.9), clips=3000, steps=400, batch=16, rate=6e-4, horizon=900, seed=1)
 WHOLE = Phase(224, (1.0, 1.0), clips=3000, steps=300, batch=8, rate=3e-4, horizon=500, seed=2)
 PHASES = (TINY, SMALL, WHOLE)
-SELECTOR_PHASES = tuple(replace(phase, steps=300, horizon=300, rate=2e-4) for phase in (SMALL, WHOLE))
+NOISY_STEPS = 300  # of training the selection, on pictures of each size
+SELECTOR_PHASES = (
+    replace(SMALL, steps=NOISY_STEPS, horizon=NOISY_STEPS, rate=2e-4),
+    replace(WHOLE, steps=NOISY_STEPS, horizon=NOISY_STEPS, rate=2e-4),
+    replace(WHOLE, steps=400, horizon=400),  # the selection is hard and stays; the rest gets used to it
+)
 
 
 @dataclass
@@ -151,8 +156,7 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
         fit_windows(network, phase.size)
     started, losses, hits = time.monotonic(), [], []
     while state.step < phase.steps:
-        selected = state.phase * phase.steps + state.step  # steps so far where frames are selected
-        set_sigma(state.network, sigma_at(selected, len(SELECTOR_PHASES) * phase.steps))
+        set_sigma(state.network, sigma_at(state.phase * NOISY_STEPS + state.step, 2 * NOISY_STEPS))
         loss, hit = take_step(state, phase, clips)
         losses.append(loss)
         hits.append(hit)

@@ -16,7 +16,7 @@ SIZE = 64
 
 def decode_all(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
-        return [decoding._finish(frame, SIZE) for frame in container.decode(video=0)]
+        return [decoding.to_upright(frame, SIZE) for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".mkv", "libx264"), (".avi", "mpeg4")])
