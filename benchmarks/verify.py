@@ -3,8 +3,8 @@
 Usage: python benchmarks/verify.py DIR CLIPS [--clips 200]
 
 DIR is what `dualexport onnx` wrote, CLIPS a source of at least so many videos. The bare time is that of every runner
-alone, one after the other, on clips that are in memory. Peak memory is that of `verify` on a quarter of the clips and on
-all, each in a process of its own.
+alone, one after the other, on clips that are in memory. Peak memory is that of `verify` on a quarter of the clips and
+on all, each in a process of its own.
 """
 
 from __future__ import annotations
