@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from augment import augment
-from cache import open_clips
+from cache import Rendering, open_clips
 from dualexport.calibration.scenes import ACTIONS
 from dualexport.contracts import ModelSize, staged_path
 from dualexport.exporter.dualformer import CONFIGS, DualFormer
@@ -45,13 +45,12 @@ HELD_OUT_SEED = 1_000_000  # of the clips that measure; training seeds are far b
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on pictures of one size; `zoom` from and to, as in render_scene, `clips` in the cache.
+    """A stretch of training on clips that are made in one way; so many `clips` in the cache.
 
     The rate's cosine would reach 0 after `horizon` steps; where pictures change, it is cut before.
     """
 
-    size: int
-    zoom: tuple[float, float]
+    rendering: Rendering
     clips: int
     steps: int
     batch: int
@@ -60,15 +59,19 @@ class Phase:
     seed: int
 
 
-TINY = Phase(56, (0.35, 0.55), clips=4000, steps=800, batch=16, rate=6e-4, horizon=800, seed=3)
-SMALL = Phase(112, (0.5, 0.9), clips=3000, steps=400, batch=16, rate=6e-4, horizon=900, seed=1)
-WHOLE = Phase(224, (1.0, 1.0), clips=3000, steps=300, batch=8, rate=3e-4, horizon=500, seed=2)
+TINY = Phase(Rendering(56, (0.35, 0.55)), clips=4000, steps=800, batch=16, rate=6e-4, horizon=800, seed=3)
+SMALL = Phase(Rendering(112, (0.5, 0.9)), clips=3000, steps=400, batch=16, rate=6e-4, horizon=900, seed=1)
+WHOLE = Phase(Rendering(224, (1.0, 1.0)), clips=3000, steps=300, batch=8, rate=3e-4, horizon=500, seed=2)
+ENCODED = Phase(
+    Rendering(224, (1.0, 1.0), encoded=True), clips=1600, steps=300, batch=8, rate=2e-4, horizon=300, seed=4
+)
 PHASES = (TINY, SMALL, WHOLE)
 NOISY_STEPS = 300  # of training the selection, on pictures of each size
 SELECTOR_PHASES = (
     replace(SMALL, steps=NOISY_STEPS, horizon=NOISY_STEPS, rate=2e-4),
     replace(WHOLE, steps=NOISY_STEPS, horizon=NOISY_STEPS, rate=2e-4),
     replace(WHOLE, steps=400, horizon=400),  # the selection is hard and stays; the rest gets used to it
+    ENCODED,
 )
 
 
@@ -150,10 +153,10 @@ def make_optimizer(network: DualFormer) -> torch.optim.Optimizer:
 
 
 def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
-    clips = open_clips(options.run, phase.seed, phase.clips, phase.size, phase.zoom)
-    held_out = open_clips(options.run, HELD_OUT_SEED, options.held_out, phase.size, phase.zoom)
+    clips = open_clips(options.run, phase.seed, phase.clips, phase.rendering)
+    held_out = open_clips(options.run, HELD_OUT_SEED, options.held_out, phase.rendering)
     for network in (state.network, state.average):
-        fit_windows(network, phase.size)
+        fit_windows(network, phase.rendering.size)
     started, losses, hits = time.monotonic(), [], []
     while state.step < phase.steps:
         set_sigma(state.network, sigma_at(state.phase * NOISY_STEPS + state.step, 2 * NOISY_STEPS))
@@ -164,14 +167,14 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
         if state.step % 10 == 0:
             seconds = (time.monotonic() - started) / len(losses)
             print(
-                f"{phase.size} px step {state.step}/{phase.steps} loss {np.mean(losses[-30:]):.3f} "
+                f"{phase.rendering.size} px step {state.step}/{phase.steps} loss {np.mean(losses[-30:]):.3f} "
                 f"top-1 {np.mean(hits[-30:]):.3f} {seconds:.2f} s/step",
                 flush=True,
             )
         if state.step % options.evaluate_every == 0 or state.step == phase.steps:
             center_features(state.average, clips[:CENTERING_CLIPS])
             figures = np.mean(losses[-50:]), np.mean(hits[-50:]), measure(state.average, held_out)
-            add_to_curve(options.run / f"{state.name}.csv", phase.size, state.step, *map(float, figures))
+            add_to_curve(options.run / f"{state.name}.csv", phase.rendering.size, state.step, *map(float, figures))
             save(state, options.run / f"{state.name}.pt")
 
 
