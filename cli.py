@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import bench, bundle, console, lint, onnx, plan, predict, stream, synth, trt, verify
+from .commands import bench, bundle, console, doctor, lint, onnx, plan, predict, stream, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for _run, _epilog in (
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),
+    (doctor.doctor, doctor.EPILOG),
 ):
     app.command(epilog=_epilog)(_run)
 

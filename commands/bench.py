@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,17 @@ import typer
 from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_path
 from ..runtimes.engine import FORMAT
 from . import comparing, console, steps
-from .comparing import BENCH_FILE, BENCH_FORMAT
+from .evidence import BENCH_FILE, BENCH_FORMAT
 from .options import Folder, Json
 from .running import Runtime, open_artifact, open_network
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
     from ..runtimes.benchmark import Latency, Measurement, Subject
+    from ..runtimes.environment import DeviceState
 
 EPILOG = "Example: dualexport bench dualformer-b --runtime torch --runtime onnx --seconds 10"
+BUSY_LOAD = 0.5  # of the cores, in the minute before
 COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
 
 
@@ -58,9 +61,11 @@ def bench(
     with console.show_progress() as progress:
         timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))
         measurement = benchmark(subjects, timing, progress)
+    warnings = [*measurement.warnings, *_find_other_work(before)]
     document = {
         "format": BENCH_FORMAT,
         **asdict(measurement),
+        "warnings": warnings,
         "copies": COPIES,
         "seconds": seconds,
         "rounds": rounds,
@@ -75,6 +80,14 @@ def bench(
         _print_latencies(measurement, document)
     with staged_path(manifest.folder / BENCH_FILE) as staged:
         staged.write_text(console.to_json(document), encoding="utf-8")
+
+
+def _find_other_work(before: DeviceState) -> list[str]:
+    """A warning where the machine had work of its own before anything was measured."""
+    cores = os.cpu_count() or 1
+    if before.load is None or before.load < BUSY_LOAD * cores:
+        return []
+    return [f"the machine was busy before: a load of {before.load:g} on {cores} cores; measure again when it is idle"]
 
 
 def _find_device_memory(artifacts: Sequence[Artifact]) -> Callable[[], float | None]:
@@ -135,7 +148,7 @@ def _print_latencies(measurement: Measurement, document: dict[str, Any]) -> None
     for name in ("before", "after"):
         state = [f"{key} {value:g}" for key, value in asdict(document[f"state_{name}"]).items() if value is not None]
         print(f"machine {name}: {', '.join(state) or 'not known'}")
-    for warning in measurement.warnings:
+    for warning in document["warnings"]:
         console.note(warning)
 
 

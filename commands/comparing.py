@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..contracts import (
     Artifact,
@@ -15,7 +14,6 @@ from ..contracts import (
     ManifestError,
     MissingDependencyError,
     Precision,
-    Progress,
     Runner,
     RunnerError,
 )
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
     from ..runtimes.compare import Candidate
     from ..runtimes.limits import Limits
-    from ..runtimes.plan import EnginePlan
-
-
-BENCH_FILE, BENCH_FORMAT = "bench.json", 1
 
 
 def select_artifacts(
@@ -124,47 +118,3 @@ def label_clips(source: Iterable[Clip], labels: Path | None) -> Iterable[Clip]:
     if not isinstance(source, ClipSource):
         raise LabelError("--labels is of videos, and no clips were given", fix="pass --clips too")
     return source.of(label_videos(source.videos, labels))
-
-
-def measure_parts(
-    manifest: Manifest, artifacts: Sequence[Artifact], *, plan: bool, progress: Progress
-) -> dict[str, Any]:
-    """What a report shows beside the comparison: the environment, measured latencies, plans; None where not known."""
-    from ..runtimes.environment import read_environment
-
-    plans = None
-    if plan:
-        from ..runtimes.planning import plan_onnx
-
-        plans = [
-            _document_plan(plan_onnx(artifact.path, progress=progress))
-            for artifact in artifacts
-            if artifact.format == "onnx"
-        ]
-    return {"environment": read_environment(), "latency": read_latency(manifest), "layers": None, "plans": plans}
-
-
-def read_latency(manifest: Manifest) -> dict[str, Any] | None:
-    """What `dualexport bench` left beside the manifest of the files that are there now; None where nothing fits."""
-    path = manifest.folder / BENCH_FILE
-    if not path.is_file():
-        return None
-    try:
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        hashes = {artifact.sha256 for artifact in manifest.artifacts}
-        results = [result for result in measured["results"] if result["sha256"] in hashes]
-        if measured["format"] > BENCH_FORMAT:
-            raise ValueError(f"format {measured['format']}")
-    except (ValueError, KeyError, TypeError) as error:
-        console.note(f"{path} is left out, it is no measurement that can be read: {error}")
-        return None
-    return {**measured, "results": results} if results else None
-
-
-def _document_plan(plan: EnginePlan) -> dict[str, Any]:
-    """A plan's figures, without its layers."""
-    moved: dict[str, float] = {}
-    for layer in plan.layers:
-        moved[layer.kind.value] = moved.get(layer.kind.value, 0.0) + layer.moved_bytes / 1e6
-    figures = {key: value for key, value in plan.document().items() if key not in ("layers", "movement", "heaviest")}
-    return {**figures, "moved_mb_by_kind": moved}

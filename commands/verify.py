@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from . import comparing, console, reports, steps
+from .evidence import Evidence, gather_evidence
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
 from .verify_document import document_verification
-from .verify_tables import print_verification
+from .verify_tables import print_layers, print_verification
 
 EPILOG = (
     "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
@@ -43,6 +44,9 @@ def verify(
     ] = None,
     tolerance: LogitTolerance = None,
     skip_unreadable: SkipUnreadable = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Compile each file with the TensorRT here: memory traffic, for the report.")
     ] = False,
@@ -79,7 +83,8 @@ def verify(
         source = comparing.label_clips(given, labels)
         candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
         comparison = compare(expected, candidates, source, manifest.labels, progress)
-        parts = comparing.measure_parts(manifest, artifacts, plan=plan, progress=progress)
+        basis = Evidence(manifest, artifacts, source, checkpoint)
+        parts = gather_evidence(basis, progress, plan=plan, layers=layers)
         progress("writing the report")
         pictures = any(path.suffix.startswith(".htm") for path in report or ())
         document = document_verification(manifest, comparison, source, parts, pictures=pictures)
@@ -90,6 +95,7 @@ def verify(
         console.print_json(document)
     else:
         print_verification(comparison, manifest.labels)
+        print_layers(parts["layers"] or ())
     steps.require_parity(
         comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from . import console
 
@@ -23,6 +23,21 @@ def print_verification(comparison: Comparison, labels: Sequence[str]) -> None:
     for report in comparison.reports:
         if not report.passed and report.worst:
             _print_worst(report, labels)
+
+
+def print_layers(layers: Sequence[Mapping[str, Any]]) -> None:
+    """A row a block, a column an artifact; then where each error enters."""
+    if not layers:
+        return
+    errors = [{block["name"]: f"{block['relative_error']:.1e}" for block in one["blocks"]} for one in layers]
+    names = dict.fromkeys(name for column in errors for name in column)
+    rows = [(name, *(column.get(name, "") for column in errors)) for name in names]
+    title = f"Error behind each block, relative to the PyTorch network's, on {layers[0]['clips']} clips"
+    console.print_table(title, ("block", *(one["artifact"] for one in layers)), rows)
+    for one in layers:
+        print(f"{one['artifact']}: {one['remark']}")
+        if one["missing"]:
+            print(f"{one['artifact']}: not in the graph: {', '.join(one['missing'])}")
 
 
 def name_class(index: int, labels: Sequence[str]) -> str:

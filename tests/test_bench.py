@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dualexport.commands.comparing import read_latency
+from dualexport.commands.bench import _find_other_work
+from dualexport.commands.evidence import read_latency
 from dualexport.exporter.manifest import read_manifest
+from dualexport.runtimes.environment import DeviceState
 from test_cli import assert_refused, run
 
 
@@ -48,3 +50,10 @@ def test_nothing_to_measure_is_an_error(exported: Path, capsys: pytest.CaptureFi
     assert_refused(run(capsys, "bench", exported, "--batch", 7), "no artifact of that runtime and batch")
     assert_refused(run(capsys, "bench", exported, "--runtime", "tensorrt"), "no artifact of that runtime and batch")
     assert not (exported / "bench.json").exists()
+
+
+def test_work_that_was_there_before_is_said() -> None:
+    idle = DeviceState(None, None, None, None, None, load=0.0)
+    assert _find_other_work(idle) == _find_other_work(replace(idle, load=None)) == []
+    (warning,) = _find_other_work(replace(idle, load=1000.0))
+    assert "a load of 1000 on" in warning

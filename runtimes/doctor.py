@@ -1,0 +1,167 @@
+"""What is installed here and what is not, what each command needs of it, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .environment import Environment
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+OLDEST_TENSORRT = (10, 0)
+LEAST_MEMORY_GB, LEAST_DISK_GB = 4.0, 1.0
+NO_GPU = "build and run engines on a machine with one; all else works here"
+DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
+# CUDA's release notes: the oldest Linux driver of a CUDA generation. A Jetson's driver comes with its JetPack.
+OLDEST_DRIVER = {12: 525, 13: 580}
+EXTRA_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("onnx", "verify"),
+    "onnxruntime": ("onnx", "verify", "predict", "bench", "stream", "bundle"),
+    "onnxscript": ("onnx",),
+    "onnxsim": ("onnx",),
+    "cuda-bindings": ("trt",),
+}
+COMMANDS = ("onnx", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A distribution, the oldest version that serves, the extra it belongs to ("" for all commands), what is here."""
+
+    name: str
+    oldest: str
+    extra: str
+    found: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to examine. `unwritable` says why the current folder cannot be written, None where it can.
+
+    TensorRT for RTX counts its versions from 1.0, and builds without a GPU.
+    """
+
+    python: tuple[int, int]
+    requirements: Sequence[Requirement]
+    tensorrt: str | None
+    for_rtx: bool
+    cuda_generation: int | None
+    decoders: frozenset[str]
+    environment: Environment
+    free_memory_gb: float | None
+    free_disk_gb: float
+    unwritable: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what is here, what it takes; and where it does not do, which commands it stops.
+
+    `remedy` is empty where nothing has to be done.
+    """
+
+    subject: str
+    found: str
+    needed: str
+    remedy: str = ""
+    stops: tuple[str, ...] = ()
+
+
+def diagnose(machine: Machine) -> tuple[Finding, ...]:
+    """Every finding, in a fixed order, good ones included."""
+    return (
+        _look_at_python(machine.python),
+        *(_look_at_library(requirement) for requirement in machine.requirements),
+        _look_at_tensorrt(machine.tensorrt, machine.for_rtx),
+        _look_at_gpu(machine),
+        _look_at_driver(machine),
+        _look_at_memory(machine),
+        *(_look_at_decoder(name, machine.decoders) for name in DECODERS),
+        _look_at_folder(machine),
+    )
+
+
+def is_older(version: str, oldest: str) -> bool:
+    """Whether a version's numbers are below another's."""
+    return _numbers(version) < _numbers(oldest)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _look_at_python(version: tuple[int, int]) -> Finding:
+    oldest, newest = (f"{major}.{minor}" for major, minor in (OLDEST_PYTHON, NEWEST_PYTHON))
+    found, needed = f"{version[0]}.{version[1]}", f"{oldest} to {newest}"
+    if version < OLDEST_PYTHON:
+        return Finding("Python", found, needed, f"install Python {newest}", COMMANDS)
+    remedy = "" if version <= NEWEST_PYTHON else f"not tested: Python {newest} is the newest that was"
+    return Finding("Python", found, needed, remedy)
+
+
+def _look_at_library(requirement: Requirement) -> Finding:
+    name, needed = requirement.name, f"{requirement.oldest} or newer"
+    if requirement.found is not None and not is_older(requirement.found, requirement.oldest):
+        return Finding(name, requirement.found, needed)
+    stops = EXTRA_COMMANDS.get(name, COMMANDS if not requirement.extra else ())
+    remedy = f'pip install "dualexport[{requirement.extra}]"' if requirement.extra else "pip install -U dualexport"
+    return Finding(name, requirement.found or "not installed", needed, remedy, stops)
+
+
+def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Finding:
+    needed = f"{OLDEST_TENSORRT[0]}.{OLDEST_TENSORRT[1]} or newer"
+    remedy = (
+        "pip install tensorrt; on a Jetson JetPack 6.1 or newer; to plan without a GPU scripts/install-cpu-tensorrt"
+    )
+    if version is None:
+        return Finding("TensorRT", "not installed", needed, remedy, ("trt", "plan"))
+    if for_rtx:
+        return Finding("TensorRT", f"for RTX {version}", "any for RTX")
+    if _numbers(version)[:2] < OLDEST_TENSORRT:
+        return Finding("TensorRT", version, needed, remedy, ("trt", "plan"))
+    return Finding("TensorRT", version, needed)
+
+
+def _look_at_gpu(machine: Machine) -> Finding:
+    environment = machine.environment
+    found = environment.gpu or (environment.machine if environment.jetson_release else None)
+    if found is None:
+        return Finding("GPU", "none", "an NVIDIA GPU", NO_GPU, () if machine.for_rtx else ("trt",))
+    return Finding("GPU", found, "an NVIDIA GPU")
+
+
+def _look_at_driver(machine: Machine) -> Finding:
+    environment, generation = machine.environment, machine.cuda_generation
+    if environment.jetson_release:
+        return Finding("driver", f"L4T {environment.jetson_release}", "JetPack 6.1 or newer")
+    oldest = OLDEST_DRIVER.get(generation or 0)
+    needed = f"{oldest} or newer for CUDA {generation}" if oldest else "that of TensorRT's CUDA"
+    if environment.gpu_driver is None:
+        return Finding("driver", "none", needed)
+    if oldest and is_older(environment.gpu_driver, str(oldest)):
+        return Finding("driver", environment.gpu_driver, needed, "install a newer NVIDIA driver", ("trt",))
+    return Finding("driver", environment.gpu_driver, needed)
+
+
+def _look_at_memory(machine: Machine) -> Finding:
+    free, needed = machine.free_memory_gb, f"{LEAST_MEMORY_GB:g} GB free to export size b"
+    if free is None:
+        return Finding("memory", "not known", needed)
+    remedy = "" if free >= LEAST_MEMORY_GB else "end other programs, or export a smaller size"
+    return Finding("memory", f"{free:.1f} GB free", needed, remedy)
+
+
+def _look_at_decoder(name: str, decoders: frozenset[str]) -> Finding:
+    if name in decoders:
+        return Finding(f"decoder {name}", "here", "for videos of that format")
+    return Finding(f"decoder {name}", "missing", "for videos of that format", "pip install --force-reinstall av")
+
+
+def _look_at_folder(machine: Machine) -> Finding:
+    needed = f"writable, {LEAST_DISK_GB:g} GB free"
+    if machine.unwritable is not None:
+        remedy = "work in another folder, or name one with --output"
+        return Finding("current folder", machine.unwritable, needed, remedy, ("onnx", "synth"))
+    remedy = "" if machine.free_disk_gb >= LEAST_DISK_GB else "make room"
+    return Finding("current folder", f"writable, {machine.free_disk_gb:.1f} GB free", needed, remedy)

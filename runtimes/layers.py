@@ -1,0 +1,158 @@
+"""Where an ONNX graph's error enters and how it grows: intermediate tensors against the reference, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+
+from ..contracts import Array, Clip, ClipError, Precision, Progress, RunnerError, no_progress
+from .onnx_runner import ERRORS_ONLY, FAILURES, NUMPY_TYPES
+
+LOGITS = "logits"
+# Relative error that rounding alone leaves after a block; below it, growth says nothing.
+ROUNDING = MappingProxyType({Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.INT8: 2e-2})
+STANDS_OUT = 5.0  # times the error before, or rounding
+
+
+@dataclass(frozen=True, slots=True)
+class BlockError:
+    """How far a block's output is from the reference's, over all clips.
+
+    `relative_error` is the norm of the difference, divided by that of the reference's output.
+    """
+
+    name: str
+    relative_error: float
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One artifact's errors in the order of computation.
+
+    `enters_at` is the block behind which the error is far above what it was before, None where it grows evenly;
+    `missing` are blocks whose tensors the graph does not have.
+    """
+
+    artifact: str
+    clips: int
+    blocks: tuple[BlockError, ...]
+    enters_at: str | None
+    missing: tuple[str, ...]
+
+    @property
+    def remark(self) -> str:
+        """What `enters_at` means, and where to look."""
+        if self.enters_at is None:
+            return "no block stands out: the error grows evenly"
+        if self.blocks[0].name == self.enters_at:
+            return f"the error enters at {self.enters_at}, the first: see the input's colour order and normalization"
+        if self.enters_at == LOGITS:
+            return f"the error enters at {LOGITS}: see the classifier and the order of its classes"
+        return f"the error enters at {self.enters_at}"
+
+
+class TappedGraph:
+    """An ONNX file whose intermediate tensors come out beside its logits; `tensors` gives them by the taps' names."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, str]) -> None:
+        try:
+            model = onnx.load(path)
+        except (OSError, DecodeError) as error:
+            raise RunnerError(f"{path.name} cannot be read: {error}", fix="export it again") from error
+        made = {name for node in model.graph.node for name in node.output}
+        self.missing = tuple(name for name, tensor in tensors.items() if tensor not in made)
+        self._tensors = {name: tensor for name, tensor in tensors.items() if tensor in made}
+        self._logits = model.graph.output[0].name
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        if batch != 1:
+            raise RunnerError(
+                f"{path.name} takes {batch} clips at once, blocks are compared clip by clip",
+                fix="export with --batch 1",
+            )
+        model.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in self._tensors.values())
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except FAILURES as error:
+            raise RunnerError(
+                f"{path.name} cannot be run with its blocks' outputs: {str(error).splitlines()[0]}",
+                fix="export it again with `dualexport onnx`",
+            ) from error
+
+    def run(self, clip: Clip) -> dict[str, Array]:
+        """The taps of one clip, then the logits."""
+        feed = self._session.get_inputs()[0]
+        values = clip.network_input(NUMPY_TYPES[feed.type])[None]
+        outputs = self._session.run([*self._tensors.values(), self._logits], {feed.name: values})
+        return dict(zip((*self._tensors, LOGITS), outputs, strict=True))
+
+
+def compare_blocks(
+    artifacts: Mapping[str, tuple[TappedGraph, Precision]],
+    reference: Callable[[Clip], Mapping[str, Array]],
+    clips: Iterable[Clip],
+    progress: Progress = no_progress,
+) -> tuple[LayerReport, ...]:
+    """Compare each block of every artifact with what `reference` says of a clip; one clip is in memory at a time."""
+    sums = {name: _Sums() for name in artifacts}
+    done = 0
+    for clip in clips:
+        progress("comparing blocks", done)
+        expected = reference(clip)
+        for name, (graph, _) in artifacts.items():
+            sums[name].add(expected, graph.run(clip))
+        done += 1
+    if not done:
+        raise ClipError("no clip to compare", fix="give a source with at least one readable video")
+    reports = []
+    for name, (graph, precision) in artifacts.items():
+        blocks = sums[name].errors()
+        reports.append(LayerReport(name, done, blocks, find_entry(blocks, ROUNDING[precision]), graph.missing))
+    return tuple(reports)
+
+
+def find_entry(blocks: Iterable[BlockError], rounding: float) -> str | None:
+    """The block at which the error grows the most, if to several times what was before and what rounding makes."""
+    before, found, largest = rounding, None, STANDS_OUT
+    for block in blocks:
+        error = math.inf if math.isnan(block.relative_error) else block.relative_error
+        if error / before > largest:
+            found, largest = block.name, error / before
+        before = max(before, error)
+    return found
+
+
+class _Sums:
+    """Energies of a graph's blocks and of their differences, over clips."""
+
+    def __init__(self) -> None:
+        self._energies: dict[str, tuple[float, float, float]] = {}
+
+    def add(self, expected: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+        for name, values in got.items():
+            wanted = expected[name]
+            with np.errstate(invalid="ignore", over="ignore"):
+                difference = (values.astype(np.float32) - wanted).reshape(-1)
+                noise = float(difference @ difference)
+                largest = float(np.abs(difference).max())
+            signal = float(wanted.reshape(-1) @ wanted.reshape(-1))
+            before = self._energies.get(name, (0.0, 0.0, 0.0))
+            self._energies[name] = (before[0] + signal, before[1] + noise, float(np.maximum(before[2], largest)))
+
+    def errors(self) -> tuple[BlockError, ...]:
+        return tuple(
+            BlockError(name, math.sqrt(noise / signal) if signal else math.inf, largest)
+            for name, (signal, noise, largest) in self._energies.items()
+        )

@@ -1,0 +1,146 @@
+"""A broken graph is located: the block that broke is named, for every way of breaking it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import NANO_CLIP
+from dualexport.calibration.synthetic import moving_patterns
+from dualexport.contracts import Array, ClipError, Graph, Precision, RunnerError
+from dualexport.exporter.block_taps import BlockTaps
+from dualexport.exporter.dualformer import DualFormer
+from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
+from dualexport.runtimes.layers import BlockError, LayerReport, TappedGraph, compare_blocks, find_entry
+from onnx import ModelProto, helper, numpy_helper
+
+CLIPS = moving_patterns(1, NANO_CLIP)
+
+
+def weight(model: ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def replace_weight(model: ModelProto, name: str, change: Callable[[Array], Array]) -> None:
+    tensor = weight(model, name)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), name))
+
+
+def flip_a_sign(model: ModelProto) -> None:
+    replace_weight(model, "blocks.2.0.mlp.fc1.weight", np.negative)
+
+
+def swap_two_classes(model: ModelProto) -> None:
+    order = np.arange(400)
+    order[[3, 7]] = 7, 3
+    replace_weight(model, "cls_head.fc_cls.weight", lambda values: values[order])
+    replace_weight(model, "cls_head.fc_cls.bias", lambda values: values[order])
+
+
+def quantize_with_a_wrong_scale(model: ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.name == "blocks.1.0.mlp.fc1/Gemm")
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "scale"))  # LayerNorm's output is within 5
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    at = list(model.graph.node).index(node)
+    model.graph.node.insert(at, helper.make_node("QuantizeLinear", [node.input[0], "scale", "zero"], ["q"]))
+    model.graph.node.insert(at + 1, helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]))
+    node.input[0] = "dq"
+
+
+def cut_a_residual(model: ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.name == "blocks.1.1/Add")
+    kept = next(name for name in node.input if "attn.proj" in name)
+    node.CopyFrom(helper.make_node("Identity", [kept], list(node.output), name=node.name))
+
+
+def take_bgr_for_rgb(model: ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "bgr"))
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name == "clip":
+                node.input[place] = "swapped"
+    model.graph.node.insert(0, helper.make_node("Gather", ["clip", "bgr"], ["swapped"], axis=1))
+
+
+@pytest.fixture(scope="module")
+def taps(nano: DualFormer) -> BlockTaps:
+    return BlockTaps(nano, Graph.FOLDED)
+
+
+@pytest.fixture(scope="module")
+def expected(taps: BlockTaps) -> Mapping[str, Array]:
+    return taps.run(CLIPS[0])
+
+
+def locate(path: Path, taps: BlockTaps, expected: Mapping[str, Array], precision: Precision) -> LayerReport:
+    (report,) = compare_blocks({"it": (TappedGraph(path, taps.tensors), precision)}, lambda _: expected, CLIPS)
+    return report
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_sound_graph_has_every_block_and_none_stands_out(
+    exported: Path, taps: BlockTaps, expected: Mapping[str, Array], precision: Precision
+) -> None:
+    report = locate(exported / f"dualformer-n.{precision.value}.onnx", taps, expected, precision)
+    assert (report.enters_at, report.missing, len(report.blocks)) == (None, (), 4 + 16 + 4 + 1)
+    assert max(block.relative_error for block in report.blocks) < (5e-6 if precision is Precision.FP32 else 5e-3)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "block"),
+    [
+        (flip_a_sign, "blocks.2.0.mlp"),
+        (swap_two_classes, "logits"),
+        (quantize_with_a_wrong_scale, "blocks.1.0.mlp"),
+        (cut_a_residual, "blocks.1.1.attn"),
+        (take_bgr_for_rgb, "patch_embeds.0"),
+    ],
+)
+def test_a_broken_block_is_named(
+    exported: Path,
+    tmp_path: Path,
+    taps: BlockTaps,
+    expected: Mapping[str, Array],
+    breakage: Callable[[ModelProto], None],
+    block: str,
+) -> None:
+    model = onnx.load(exported / "dualformer-n.fp32.onnx")
+    breakage(model)
+    onnx.save(model, tmp_path / "broken.onnx")
+    report = locate(tmp_path / "broken.onnx", taps, expected, Precision.FP32)
+    assert report.enters_at == block
+    hint = {"patch_embeds.0": "colour order", "logits": "order of its classes"}.get(block, block)
+    assert hint in report.remark
+
+
+def test_the_plain_graph_has_the_same_taps(nano: DualFormer, tmp_path: Path) -> None:
+    export_onnx(nano, tmp_path / "plain.onnx", OnnxOptions(Graph.PLAIN), parent=None)
+    taps = BlockTaps(nano, Graph.PLAIN)
+    report = locate(tmp_path / "plain.onnx", taps, taps.run(CLIPS[0]), Precision.FP32)
+    assert (report.enters_at, report.missing, len(report.blocks)) == (None, (), 4 + 16 + 1)
+    assert max(block.relative_error for block in report.blocks) < 5e-6
+
+
+def test_a_block_that_the_graph_does_not_have_is_said(exported: Path, taps: BlockTaps) -> None:
+    graph = TappedGraph(exported / "dualformer-n.fp32.onnx", {**taps.tensors, "blocks.9.9.attn": "blocks.9.9/Add"})
+    assert graph.missing == ("blocks.9.9.attn",)
+
+
+def test_nothing_to_compare_and_no_graph_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ClipError):
+        compare_blocks({}, lambda _: {}, ())
+    with pytest.raises(RunnerError, match=r"gone\.onnx cannot be read"):
+        TappedGraph(tmp_path / "gone.onnx", {})
+
+
+def test_an_error_enters_where_it_grows_the_most() -> None:
+    def entry(*errors: float) -> str | None:
+        return find_entry([BlockError(str(number), error, error) for number, error in enumerate(errors)], 1e-3)
+
+    assert entry(1e-4, 2e-4, 4e-3, 4e-3) is None  # above rounding, but in small steps
+    assert entry(1e-4, 1e-4, 0.5, 0.6) == "2"
+    assert entry(0.5, 0.6, 0.7) == "0"
+    assert entry(1e-4, float("nan"), float("nan")) == "1"
