@@ -118,7 +118,8 @@ def require_parity(reports: Iterable[ComparisonReport]) -> None:
             raise ParityError(
                 f"{report.artifact} differs from the PyTorch network: largest logit difference "
                 f"{report.largest_difference:.2e} (limit {report.tolerance.logit_difference:g}), cosine "
-                f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), worst on {report.worst_clip}",
+                f"{report.cosine:.6f} (limit {report.tolerance.cosine:g}), best class the same on "
+                f"{report.top1_agreement:.1%} of {report.clips} clips, worst on {report.worst_clip}",
                 fix="install the versions in constraints.txt, or allow more with --tolerance",
             )
 
