@@ -45,7 +45,7 @@ class _Rewriter:
         return f"{node}.out"
 
     def constant(self, values: NDArray[np.generic], name: str) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def scale(self, values: NDArray[np.float32], name: str) -> str:
