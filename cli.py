@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import bench, bundle, console, doctor, lint, onnx, plan, predict, stream, synth, trt, verify
+from .commands import bench, bundle, console, doctor, int8, lint, onnx, plan, predict, stream, synth, trt, verify
 from .contracts import DualExportError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
+    (int8.int8, int8.EPILOG),
     (verify.verify, verify.EPILOG),
     (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),

@@ -96,6 +96,10 @@ class ParityError(DualExportError):
     """An artifact that does not compute what its reference computes."""
 
 
+class QuantizationError(DualExportError):
+    """A network or clips that cannot be quantized as asked, or a calibration that does not belong to the network."""
+
+
 class RunnerError(DualExportError):
     """An artifact that a runtime cannot load or run."""
 

@@ -47,12 +47,19 @@ class ClipSource:
 
     Raises ClipError at once for a source that holds no video, and while iterating for a video that cannot be read;
     with `skip_unreadable` such a video is listed in `skipped` instead. A whole iteration without a clip always raises.
+    With `max_clips` only so many videos are taken, evenly spread over the source.
     """
 
     def __init__(
-        self, path: Path, preprocessing: Preprocessing, *, views: int = 1, skip_unreadable: bool = False
+        self,
+        path: Path,
+        preprocessing: Preprocessing,
+        *,
+        views: int = 1,
+        skip_unreadable: bool = False,
+        max_clips: int | None = None,
     ) -> None:
-        self.videos = list_videos(path)
+        self.videos = _spread(list_videos(path), max_clips // views if max_clips else None)
         self.skipped: tuple[SkippedVideo, ...] = ()
         self._path = path
         self._preprocessing = preprocessing
@@ -85,6 +92,13 @@ class ClipSource:
 
     def __length_hint__(self) -> int:
         return len(self.videos) * self._views
+
+
+def _spread(videos: tuple[Video, ...], most: int | None) -> tuple[Video, ...]:
+    """At most `most` of the videos, evenly spread, the first among them."""
+    if most is None or len(videos) <= most:
+        return videos
+    return tuple(videos[index * len(videos) // most] for index in range(most))
 
 
 def list_videos(path: Path) -> tuple[Video, ...]:

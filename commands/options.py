@@ -23,7 +23,7 @@ Views = Annotated[int, typer.Option(min=1, help="Views of each video, evenly pla
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without videos that do not decode.")]
 LogitTolerance = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Largest logit difference to pass. Default: 1e-3 in fp32, 0.1 in fp16."),
+    typer.Option(min=0.0, help="Largest logit difference to pass. Default: 1e-3 in fp32, 0.1 in fp16, 2 in int8."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 CudaGraph = Annotated[

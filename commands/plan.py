@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..contracts import staged_path
+from ..contracts import Precision, staged_path
 from ..runtimes.devices import ASSUMPTIONS, DeviceName
 from ..runtimes.plan import LayerKind
 from . import console
@@ -18,6 +18,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..runtimes.devices import LatencyEstimate
     from ..runtimes.plan import EnginePlan, PlanLayer
+    from ..runtimes.verdict import Verdict
 
 EPILOG = (
     "Example: dualexport plan dualformer-b/dualformer-b.fp16.onnx --device agx-orin. "
@@ -32,26 +33,34 @@ def plan(
         DeviceName | None,
         typer.Option(help="Add a latency estimate for this device."),
     ] = None,
+    require: Annotated[
+        Precision | None,
+        typer.Option(help="Exit with 1 when less of the (last) model became this than its graph asks for."),
+    ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plans as JSON, every layer.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what TensorRT makes of a model: layers, fused attentions, bytes moved, precision of the work.
 
-    Compiles with the TensorRT that is installed, as strongly typed; needs no GPU.
+    Compiles with the TensorRT that is installed, as strongly typed; needs no GPU. With the FP16 and the INT8 file of a
+    network and --device it says whether INT8 is worth it.
     """
     if len(models) > 2:
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
     from ..runtimes.devices import DEVICES, estimate
     from ..runtimes.planning import plan_onnx
+    from ..runtimes.verdict import require_precision
 
     with console.show_progress() as progress:
         plans = [plan_onnx(model, progress=progress) for model in models]
     estimates = [estimate(made, DEVICES[device]) for made in plans] if device else []
+    verdict = _judge(plans, device)
     document = {
+        **({"verdict": verdict} if verdict else {}),
         "plans": [
             {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
             for made, estimated in zip_longest(plans, estimates)
-        ]
+        ],
     }
     if save:
         with staged_path(save) as staged:
@@ -60,6 +69,21 @@ def plan(
         console.print_json(document)
     else:
         _print_plans(plans, estimates, all_layers=layers)
+        for sentence in verdict.sentences if verdict else ():
+            print(sentence)
+    if require:
+        require_precision(plans[-1], require)
+
+
+def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | None:
+    """The verdict on an FP16 and an INT8 plan, in either order; None for anything else."""
+    from ..runtimes.devices import DEVICES
+    from ..runtimes.verdict import judge
+
+    asked = {Precision.INT8.value in made.asked_shares: made for made in plans}
+    if device is None or len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
+        return None
+    return judge(asked[False], asked[True], DEVICES[device])
 
 
 def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:

@@ -25,6 +25,7 @@ def make_plan(model: str, compilation: Compilation, work: GraphWork) -> EnginePl
         fused_attentions=_count_fused(layers, work),
         graph_macs=sum(work.macs.values()),
         uncounted_nodes=work.uncounted,
+        asked_shares=work.shares,
     )
 
 

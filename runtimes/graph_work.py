@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..contracts import Precision
 from .plan import PlanError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -33,6 +34,11 @@ _PASSED_OVER = {
     "Where",
 }
 _PRODUCTS = {"MatMul", "Einsum"}
+_PRECISIONS = {
+    onnx.TensorProto.FLOAT: Precision.FP32,
+    onnx.TensorProto.FLOAT16: Precision.FP16,
+    onnx.TensorProto.BFLOAT16: Precision.FP16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,23 @@ class GraphWork:
 
     `macs` are the multiply-accumulates of each product and convolution; `attentions` holds, for each softmax between
     two products, the names of those nodes. `uncounted` are products whose shapes the file does not give.
+    `precisions` are what the graph asks each of `macs` to be computed in; a node in another type is not in it.
     """
 
     macs: Mapping[str, int]
     attentions: tuple[frozenset[str], ...]
     uncounted: tuple[str, ...]
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the multiply-accumulates that the graph asks for in each precision: "fp32", "fp16", "int8"."""
+        work = Counter[str]()
+        for name, count in self.macs.items():
+            work[self.precisions[name].value if name in self.precisions else "other"] += count
+        total = sum(work.values())
+        order = (*(precision.value for precision in Precision), "other")
+        return {name: work[name] / total for name in order if work[name]}
 
 
 def read_graph_work(path: Path) -> GraphWork:
@@ -59,7 +77,8 @@ def read_graph_work(path: Path) -> GraphWork:
     except DecodeError as error:
         raise PlanError(f"{path} is not an ONNX file", fix="give a file that `dualexport onnx` wrote") from error
     _refuse_dynamic_inputs(model)
-    shapes = _infer_shapes(model)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = _list_shapes(inferred)
     macs: dict[str, int] = defaultdict(int)
     uncounted = []
     for node in model.graph.node:
@@ -68,7 +87,8 @@ def read_graph_work(path: Path) -> GraphWork:
             uncounted.append(parser_name(node))
         elif count:
             macs[parser_name(node)] += count
-    return GraphWork(dict(macs), tuple(_find_attentions(model.graph)), tuple(uncounted))
+    precisions = _find_precisions(inferred, macs.keys())
+    return GraphWork(dict(macs), tuple(_find_attentions(model.graph)), tuple(uncounted), precisions)
 
 
 def parser_name(node: onnx.NodeProto) -> str:
@@ -88,8 +108,21 @@ def _refuse_dynamic_inputs(model: onnx.ModelProto) -> None:
             )
 
 
-def _infer_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, Precision]:
+    """What each product is asked for in: INT8 where both factors are dequantized, else the type of its output."""
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.value_info, *graph.output)}
+    found = {}
+    for node in graph.node:
+        if parser_name(node) in products:
+            is_int8 = dequantized.issuperset(node.input[:2])
+            precision = Precision.INT8 if is_int8 else _PRECISIONS.get(types.get(node.output[0], 0))
+            if precision is not None:
+                found[parser_name(node)] = precision
+    return found
+
+
+def _list_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for entry in (*graph.input, *graph.value_info, *graph.output):
         dims = entry.type.tensor_type.shape.dim

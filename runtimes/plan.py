@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -134,6 +134,7 @@ class EnginePlan:
 
     `source` is "build log" or "engine inspector". `graph_macs` counts the ONNX graph; what of it no layer could be
     found for is `unattributed_macs`. `uncounted_nodes` are products whose shapes the ONNX file does not give.
+    `asked_shares` are the shares of the graph's multiply-accumulates that it asks for in each precision.
     """
 
     model: str
@@ -144,6 +145,7 @@ class EnginePlan:
     fused_attentions: int
     graph_macs: int
     uncounted_nodes: tuple[str, ...] = ()
+    asked_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def layers_by_kind(self) -> dict[LayerKind, int]:
@@ -203,6 +205,7 @@ class EnginePlan:
             "unattributed_gmacs": self.unattributed_macs / 1e9,
             "uncounted_nodes": list(self.uncounted_nodes),
             "work_shares": self.work_shares,
+            "asked_shares": dict(self.asked_shares),
             "heaviest": [layer.name for layer in self.heaviest()],
             "movement": [layer.name for layer in self.movement_layers],
             "layers": [_layer_document(layer) for layer in self.layers],

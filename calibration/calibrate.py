@@ -1,0 +1,132 @@
+"""Ranges of activations and INT8 weights of a network, measured on clips, and the files that keep them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ..contracts import Array, Clip, Progress, QuantizationError, Runner, hash_file, no_progress
+from .linear_layers import LinearLayer
+from .observation import ClipRecord, observe
+from .ranges import LEVELS, Method, choose_scale
+from .rounding import RoundedWeight, round_weight
+
+FORMAT = 1
+FILE_NAME = "calibration.json"
+WEIGHTS_NAME = "calibration.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """The smallest and largest value of a tensor on the clips, and the scale that was chosen for it."""
+
+    low: float
+    high: float
+    scale: float
+
+    @property
+    def limit(self) -> float:
+        """The largest magnitude that is represented."""
+        return self.scale * LEVELS
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was measured on clips for the FP32 graph of hash `graph`: ranges by tensor, weights by layer."""
+
+    graph: str
+    method: Method
+    clips: tuple[ClipRecord, ...]
+    ranges: Mapping[str, ActivationRange]
+    weights: Mapping[str, RoundedWeight]
+
+
+def calibrate(
+    runner: Runner,
+    graph: str,
+    layers: Sequence[LinearLayer],
+    clips: Iterable[Clip],
+    method: Method,
+    progress: Progress = no_progress,
+) -> Calibration:
+    """Measure `layers` on clips: `runner` runs the observable form of the FP32 graph with the hash `graph`.
+
+    One pass, one clip at a time, in memory that does not depend on how many there are.
+    """
+    observers, records = observe(runner, layers, clips, progress)
+    ranges = {
+        tensor: ActivationRange(observer.low, observer.high, choose_scale(tensor, observer, method))
+        for tensor, observer in observers.items()
+    }
+    weights = {}
+    for done, layer in enumerate(layers):
+        progress("rounding weights", done, len(layers))
+        weights[layer.name] = round_weight(layer.weight, observers[layer.reads].moments)
+    progress("rounding weights", len(layers), len(layers))
+    return Calibration(graph, method, records, ranges, weights)
+
+
+def write_calibration(calibration: Calibration, path: Path, weights_path: Path) -> None:
+    """Write ranges as JSON to `path` and weights to `weights_path` (staged names of FILE_NAME and WEIGHTS_NAME)."""
+    tensors: dict[str, Array] = {}
+    for name, rounded in calibration.weights.items():
+        tensors[f"{name}.weight"] = np.ascontiguousarray(rounded.values)
+        tensors[f"{name}.scale"] = rounded.scales
+    save_file(tensors, weights_path)
+    document = {
+        "format": FORMAT,
+        "graph": calibration.graph,
+        "method": calibration.method.value,
+        "weights": {"path": WEIGHTS_NAME, "sha256": hash_file(weights_path)},
+        "clips": [asdict(record) for record in calibration.clips],
+        "ranges": {tensor: {**asdict(range_), "limit": range_.limit} for tensor, range_ in calibration.ranges.items()},
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration in `folder`. Raises QuantizationError when it is missing, malformed or incomplete."""
+    path = folder / FILE_NAME
+    again = "calibrate again with --clips"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] > FORMAT:
+            raise QuantizationError(
+                f"{path} has format {document['format']}, this dualexport reads up to {FORMAT}", fix=again
+            )
+        weights_path = folder / WEIGHTS_NAME
+        if hash_file(weights_path) != document["weights"]["sha256"]:
+            raise QuantizationError(f"{weights_path} is not the file that {FILE_NAME} was written with", fix=again)
+        tensors = load_file(weights_path)
+        return Calibration(
+            graph=str(document["graph"]),
+            method=Method(document["method"]),
+            clips=tuple(_parse_record(entry) for entry in document["clips"]),
+            ranges={
+                str(tensor): ActivationRange(float(entry["low"]), float(entry["high"]), float(entry["scale"]))
+                for tensor, entry in document["ranges"].items()
+            },
+            weights={
+                name.removesuffix(".weight"): RoundedWeight(values, tensors[f"{name.removesuffix('.weight')}.scale"])
+                for name, values in tensors.items()
+                if name.endswith(".weight")
+            },
+        )
+    except FileNotFoundError as error:
+        raise QuantizationError(f"{error.filename}: no such file", fix="calibrate with --clips") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise QuantizationError(f"{path} is not a calibration: {type(error).__name__}: {error}", fix=again) from error
+
+
+def _parse_record(entry: Mapping[str, object]) -> ClipRecord:
+    indices = entry["frame_indices"]
+    assert isinstance(indices, list)
+    return ClipRecord(
+        str(entry["name"]), int(str(entry["view"])), tuple(int(index) for index in indices), str(entry["sha256"])
+    )

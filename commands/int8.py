@@ -1,0 +1,107 @@
+"""`dualexport int8`: the folded graph with its linear layers in INT8, calibrated on clips."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..calibration.ranges import Method
+from ..contracts import Precision
+from . import console, steps
+from .options import Folder, Json, SkipUnreadable, Views
+from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
+
+if TYPE_CHECKING:
+    from .quantizing import Quantized
+
+EPILOG = "Example: dualexport int8 dualformer-b --clips videos/, then dualexport plan on the FP16 and the INT8 file"
+
+
+class Base(str, Enum):
+    """What the unquantized rest computes in."""
+
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
+def int8(
+    folder: Folder = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.MSE,
+    max_clips: Annotated[
+        int, typer.Option(min=1, help="At most so many clips, evenly spread over the source.")
+    ] = USUAL_CLIPS,
+    views: Views = 1,
+    keep_fp16: Annotated[
+        list[str] | None,
+        typer.Option("--keep-fp16", metavar="PATTERN", help="Leave these layers unquantized: blocks.0.*, *.fc2."),
+    ] = None,
+    base: Annotated[Base, typer.Option(help="What stays unquantized: fp16 for GPUs, fp32 for CPUs.")] = Base.FP16,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+) -> None:
+    """Write DIR/dualformer-MODEL.int8.onnx: linear layers in INT8 (explicit Q/DQ), everything else in FP16.
+
+    Ranges and weights are measured on clips, and kept in DIR/calibration.json and .safetensors for the next run.
+    """
+    if max_clips < views:
+        raise typer.BadParameter(f"{max_clips} clips are fewer than the {views} views of one video")
+    with steps.needing_extra("int8"):
+        import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
+    from ..calibration.clips import ClipSource
+    from ..exporter.manifest import find_manifest
+
+    manifest = find_manifest(folder)
+    source = None
+    if clips is not None:
+        source = ClipSource(
+            clips, manifest.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=max_clips
+        )
+    options = QuantizeOptions(method, Precision(base.value), tuple(keep_fp16 or ()))
+    with console.show_progress() as progress:
+        quantized = quantize_network(manifest, source, options, progress)
+    skipped = steps.list_skipped(source) if source is not None else ()
+    for video in skipped:
+        console.note(f"skipped {video.reason}")
+    if quantized.reused:
+        console.note(f"used the calibration in {manifest.folder}, of the same graph")
+    if as_json:
+        console.print_json({**_summarize(quantized), "skipped": skipped})
+    else:
+        _print_quantized(quantized)
+
+
+def _summarize(quantized: Quantized) -> dict[str, object]:
+    return {
+        "file": quantized.artifact,
+        "method": quantized.calibration.method,
+        "clips": len(quantized.calibration.clips),
+        "reused_calibration": quantized.reused,
+        "kept": quantized.kept,
+        "work_shares": quantized.work_shares,
+        "parity": quantized.report,
+    }
+
+
+def _print_quantized(quantized: Quantized) -> None:
+    artifact, report = quantized.artifact, quantized.report
+    rows = [
+        ("MB", f"{artifact.path.stat().st_size / 1e6:.1f}"),
+        ("calibrated on", f"{len(quantized.calibration.clips)} clips, {quantized.calibration.method.value}"),
+        *((f"multiply-accumulates in {name}", f"{share:.1%}") for name, share in quantized.work_shares.items()),
+    ]
+    if report is not None:
+        rows.append((f"cosine of logits to FP32, {report.clips} clips", f"{report.cosine:.6f}"))
+        rows.append((f"same best class as FP32, {report.clips} clips", f"{report.top1_agreement:.1%}"))
+    if quantized.kept:
+        rows.append(("kept", ", ".join(quantized.kept)))
+    console.print_table(str(artifact.path), ("", artifact.path.name), rows)
