@@ -32,7 +32,7 @@ def print_layers(layers: Sequence[Mapping[str, Any]]) -> None:
     errors = [{block["name"]: f"{block['relative_error']:.1e}" for block in one["blocks"]} for one in layers]
     names = dict.fromkeys(name for column in errors for name in column)
     rows = [(name, *(column.get(name, "") for column in errors)) for name in names]
-    title = f"Error behind each block, relative to the PyTorch network's, on {layers[0]['clips']} clips"
+    title = f"Relative error behind each block ({layers[0]['clips']} clips)"
     console.print_table(title, ("block", *(one["artifact"] for one in layers)), rows)
     for one in layers:
         print(f"{one['artifact']}: {one['remark']}")

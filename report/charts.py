@@ -196,7 +196,7 @@ def _legend(names: Sequence[str], top: float = 10.0) -> Markup:
     for number, name in enumerate(names):
         parts.append(tag("rect", x=left, y=top - 8, width=10, height=10, class_=f"fill s{number % SERIES}"))
         parts.append(tag("text", name, x=left + 15, y=top + 1, class_="tick"))
-        left += 30 + 6.1 * len(name)
+        left += 24 + 5.4 * len(name)
     return join(*parts)
 
 
