@@ -33,6 +33,7 @@ from dualexport.runtimes.limits import DEFAULT_LIMITS
 ROOT = Path(__file__).parents[1]
 WARM_UP_SECONDS = 1.0
 CLIPS = 8
+LEAST_CALLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +192,11 @@ def time_runner(runner: TimedRunner, clip: Clip, seconds: float) -> tuple[Percen
 
 
 def repeat(run: Callable[[], object], seconds: float) -> tuple[list[float], list[object]]:
-    """Milliseconds of each call for so many seconds, at least three, and what the calls returned."""
+    """Milliseconds of each call for so many seconds, at least LEAST_CALLS, and what the calls returned."""
     times: list[float] = []
     returned: list[object] = []
     until = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < until:
+    while len(times) < LEAST_CALLS or time.perf_counter() < until:
         start = time.perf_counter()
         returned.append(run())
         times.append((time.perf_counter() - start) * 1e3)
