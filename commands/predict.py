@@ -38,13 +38,13 @@ def predict(
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
     from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.classify import predict_videos, read_labels
+    from ..runtimes.classify import predict_videos
 
     manifest = find_manifest(paths[0] if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:
         check_artifact(artifact)
-    names = manifest.labels if manifest.labels and labels is None else read_labels(labels, manifest.classes)
+    names = steps.name_classes(manifest, labels)
     source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
     with steps.needing_extra("predict"):
         opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)

@@ -184,6 +184,13 @@ def note_selections(config: DualFormerConfig, weights: Weights) -> dict[str, tup
     }
 
 
+def name_classes(manifest: Manifest, labels: Path | None) -> tuple[str, ...]:
+    """Class names in order: from the file that the user gave, else the manifest's, else "class 0" and so on."""
+    from ..runtimes.classify import read_labels
+
+    return manifest.labels if manifest.labels and labels is None else read_labels(labels, manifest.classes)
+
+
 @contextmanager
 def needing_extra(command: str) -> Iterator[None]:
     """Say which `pip install` brings a library of the extra `export` that an import inside finds missing."""

@@ -39,7 +39,10 @@ def stream(
     paths: Annotated[
         list[str], typer.Argument(metavar="[DIR] SOURCE", help="What was exported; a file, camera number or address.")
     ],
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in order.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names, one a line, in order. Default: those of the export."),
+    ] = None,
     every: Annotated[
         int | None, typer.Option(min=1, help="Frames from one window to the next. Default: half a window.")
     ] = None,
@@ -58,13 +61,13 @@ def stream(
         raise typer.BadParameter("give a folder and a source, or a source alone", param_hint="[DIR] SOURCE")
     from ..calibration.live import LiveWindows, StreamOptions
     from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.classify import infer_logits, read_labels, softmax
+    from ..runtimes.classify import infer_logits, softmax
 
     manifest = find_manifest(Path(paths[0]) if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:
         check_artifact(artifact)
-    names = read_labels(labels, manifest.classes)
+    names = steps.name_classes(manifest, labels)
     clip = manifest.preprocessing
     options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries)
     with steps.needing_extra("stream"):

@@ -85,7 +85,7 @@ def trt(
     from ..runtimes.host import read_host
 
     with console.show_progress() as progress:
-        found = _find_source(source, asked[0] if asked else None, clips)
+        found = _find_source(source, asked[0] if asked else None, clips, progress)
         _require_readable(found.artifact.path)
         folder = found.artifact.path.parent
         place = BuildPlace(folder, find_device(), read_host(), timing_cache, console.note, verbose)
@@ -119,7 +119,7 @@ def _build(
     return engine, reports[0] if reports else None
 
 
-def _find_source(source: Path | None, asked: Precision | None, clips: Path | None) -> _Source:
+def _find_source(source: Path | None, asked: Precision | None, clips: Path | None, progress: Progress) -> _Source:
     from ..exporter.bundle import is_bundle, unpack_bundle
     from ..exporter.foreign_onnx import describe_onnx
     from ..exporter.manifest import FILE_NAME, check_artifact, find_manifest, read_manifest
@@ -136,11 +136,17 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
         name = source.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}")
         return _checked(_Source(artifact, name, None), asked)
     manifest = find_manifest(source)
-    graphs = {artifact.precision: artifact for artifact in manifest.artifacts if artifact.format == "onnx"}
+    graphs = {
+        artifact.precision: artifact
+        for artifact in manifest.artifacts
+        if artifact.format == "onnx" and artifact.options.get("base") != Precision.FP32.value  # that INT8 is for CPUs
+    }
     wanted = asked or next((precision for precision in BEST_FIRST if precision in graphs), Precision.FP16)
-    artifact = graphs.get(wanted) or _make_graph(manifest, wanted, clips)
-    check_artifact(artifact)
-    return _Source(artifact, manifest.name, manifest)
+    if wanted not in graphs:
+        graphs[wanted] = _make_graph(manifest, wanted, clips, progress)
+        manifest = read_manifest(manifest.folder)
+    check_artifact(graphs[wanted])
+    return _Source(graphs[wanted], manifest.name, manifest)
 
 
 def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: Progress) -> Callable[[Artifact], None]:
@@ -167,13 +173,21 @@ def _checked(found: _Source, asked: Precision | None) -> _Source:
     return found
 
 
-def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None) -> Artifact:
-    """The graph of a precision that the folder does not have; the quantizer's call belongs here."""
-    given = clips or "SOURCE"
-    make = f"int8 {manifest.folder} --clips {given}" if precision is Precision.INT8 else "onnx"
-    raise ManifestError(
-        f"{manifest.path} lists no {precision.value} ONNX file", fix=f"run `dualexport {make}` first, then trt again"
-    )
+def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None, progress: Progress) -> Artifact:
+    """The INT8 graph that the folder does not have, calibrated on `clips`; other graphs are not made here."""
+    if precision is not Precision.INT8 or clips is None:
+        make = f"int8 {manifest.folder} --clips SOURCE" if precision is Precision.INT8 else "onnx"
+        raise ManifestError(
+            f"{manifest.path} lists no {precision.value} ONNX file",
+            fix=f"run `dualexport {make}` first" + (", or pass --clips" if precision is Precision.INT8 else ""),
+        )
+    from ..calibration.clips import ClipSource
+    from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
+
+    with steps.needing_extra("trt --int8"):
+        import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
+    source = ClipSource(clips, manifest.preprocessing, max_clips=USUAL_CLIPS)
+    return quantize_network(manifest, source, QuantizeOptions(), progress).artifact
 
 
 def _require_readable(model: Path) -> None:
