@@ -102,7 +102,9 @@ def test_linear_layers_are_int8_under_their_own_names_and_attention_is_not(calib
         assert scales.shape == (values.shape[1],)
         assert not zeros.any()
         assert constants[activation.input[1]].ndim == 0
-    assert all(node.op_type != "QuantizeLinear" for node in model.graph.node if ".attend" in node.name)
+    attentions = [node for node in model.graph.node if node.op_type == "MatMul" and ".attend/" in node.name]
+    assert len(attentions) == 16
+    assert all(makers[tensor].op_type != "DequantizeLinear" for node in attentions for tensor in node.input)
 
 
 def test_layers_that_read_the_same_tensor_share_its_pair(calibrated: Path) -> None:
