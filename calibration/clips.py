@@ -93,6 +93,13 @@ class ClipSource:
     def __length_hint__(self) -> int:
         return len(self.videos) * self._views
 
+    def split(self, every: int) -> tuple[ClipSource, ClipSource]:
+        """The source without each `every`-th video, and those: both need not be read to be told apart."""
+        rest, held_out = copy.copy(self), copy.copy(self)
+        rest.videos = tuple(video for index, video in enumerate(self.videos, 1) if index % every)
+        held_out.videos = self.videos[every - 1 :: every]
+        return rest, held_out
+
 
 def _spread(videos: tuple[Video, ...], most: int | None) -> tuple[Video, ...]:
     """At most `most` of the videos, evenly spread, the first among them."""

@@ -86,7 +86,7 @@ def observe(
     total, blank = length_hint(clips) or None, True
     for clip in clips:
         progress("measuring ranges", len(records), total)
-        values = runner.infer({runner.inputs[0].name: _fill_batch(clip, runner)})
+        values = runner.infer({runner.inputs[0].name: fill_batch(clip, runner)})
         _add(observers, values, clip)
         records.append(record_clip(clip))
         blank = blank and bool(clip.data.min() == clip.data.max())
@@ -113,7 +113,7 @@ def _add(observers: Mapping[str, InputObserver], values: Mapping[str, Array], cl
         observer.add(values[f"rows/{index}"], low, high, MOMENT_ROWS)
 
 
-def _fill_batch(clip: Clip, runner: Runner) -> Array:
+def fill_batch(clip: Clip, runner: Runner) -> Array:
     """The clip as the runner's input; where that takes several clips, the same one in each place."""
     spec = runner.inputs[0]
     values = clip.network_input(spec.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +15,16 @@ from ..contracts import Precision
 from . import console, steps
 from .options import Folder, Json, SkipUnreadable, Views
 from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
+from .sensitive_layers import find_fewest_kept, rank_sensitivity
 
 if TYPE_CHECKING:
+    from ..calibration.sensitivity import LayerNoise
     from .quantizing import Quantized
 
 EPILOG = "Example: dualexport int8 dualformer-b --clips videos/, then dualexport plan on the FP16 and the INT8 file"
+
+
+HELD_OUT = 5  # each so many-th video is kept from calibration when a target is to be reached on unseen clips
 
 
 class Base(str, Enum):
@@ -45,6 +52,18 @@ def int8(
         list[str] | None,
         typer.Option("--keep-fp16", metavar="PATTERN", help="Leave these layers unquantized: blocks.0.*, *.fc2."),
     ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Rank the layers by their share of the output's error.")
+    ] = False,
+    target_agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Keep the fewest of the worst layers until the best class agrees with FP32 on this share of clips, "
+            "a fifth of the source, held out from calibration.",
+        ),
+    ] = None,
     base: Annotated[Base, typer.Option(help="What stays unquantized: fp16 for GPUs, fp32 for CPUs.")] = Base.FP16,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
@@ -55,6 +74,8 @@ def int8(
     """
     if max_clips < views:
         raise typer.BadParameter(f"{max_clips} clips are fewer than the {views} views of one video")
+    if clips is None and (sensitivity or target_agreement is not None):
+        raise typer.BadParameter("--sensitivity and --target-agreement measure on clips: give --clips")
     with steps.needing_extra("int8"):
         import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
     from ..calibration.clips import ClipSource
@@ -66,18 +87,34 @@ def int8(
         source = ClipSource(
             clips, manifest.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=max_clips
         )
+    held_out = source
+    if source is not None and target_agreement is not None:
+        source, held_out = source.split(HELD_OUT)
+        if not held_out.videos:
+            raise typer.BadParameter(f"--target-agreement holds each {HELD_OUT}th video out: give more videos")
     options = QuantizeOptions(method, Precision(base.value), tuple(keep_fp16 or ()))
+    ranking: tuple[LayerNoise, ...] = ()
     with console.show_progress() as progress:
         quantized = quantize_network(manifest, source, options, progress)
+        if source is not None and (sensitivity or target_agreement is not None):
+            ranking = rank_sensitivity(manifest, quantized.calibration, source, progress)
+        if held_out is not None and target_agreement is not None:
+            worst = find_fewest_kept(manifest, quantized.calibration, ranking, held_out, target_agreement, progress)
+            options = replace(options, keep=(*options.keep, *worst))
+            quantized = (
+                quantize_network(find_manifest(manifest.folder), source, options, progress) if worst else quantized
+            )
     skipped = steps.list_skipped(source) if source is not None else ()
     for video in skipped:
         console.note(f"skipped {video.reason}")
     if quantized.reused:
         console.note(f"used the calibration in {manifest.folder}, of the same graph")
     if as_json:
-        console.print_json({**_summarize(quantized), "skipped": skipped})
+        console.print_json({**_summarize(quantized), "sensitivity": ranking, "skipped": skipped})
     else:
         _print_quantized(quantized)
+        if ranking:
+            _print_ranking(ranking)
 
 
 def _summarize(quantized: Quantized) -> dict[str, object]:
@@ -90,6 +127,11 @@ def _summarize(quantized: Quantized) -> dict[str, object]:
         "work_shares": quantized.work_shares,
         "parity": quantized.report,
     }
+
+
+def _print_ranking(ranking: Sequence[LayerNoise]) -> None:
+    rows = [(noise.layer, f"{noise.share:.1%}", f"{noise.decibels:.1f}") for noise in ranking]
+    console.print_table("One layer quantized at a time", ("layer", "of the error", "dB to the error"), rows)
 
 
 def _print_quantized(quantized: Quantized) -> None:

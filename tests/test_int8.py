@@ -102,10 +102,9 @@ def test_linear_layers_are_int8_under_their_own_names_and_attention_is_not(calib
         assert scales.shape == (values.shape[1],)
         assert not zeros.any()
         assert constants[activation.input[1]].ndim == 0
-    products = [node for node in model.graph.node if node.op_type == "MatMul" and ".attend" in node.name]
-    read = [makers[tensor] for node in products for tensor in node.input if tensor in makers]
-    assert len(products) == 16
-    assert all(node.op_type != "DequantizeLinear" for node in read)
+    attentions = [node for node in model.graph.node if node.op_type == "MatMul" and ".attend/" in node.name]
+    assert len(attentions) == 16
+    assert all(makers[tensor].op_type != "DequantizeLinear" for node in attentions for tensor in node.input)
 
 
 def test_layers_that_read_the_same_tensor_share_its_pair(calibrated: Path) -> None:

@@ -1,0 +1,187 @@
+"""INT8 beside what it is worth: FP32, FP16, ours, ONNX Runtime's static quantizer and ModelOpt, in one run.
+
+Usage: python benchmarks/int8.py DIR --calibrate SOURCE --held-out SOURCE [--max-clips 64] [--rounds 7]
+                                 [--modelopt PYTHON] [--plain DIR]
+
+DIR is what `dualexport onnx` wrote (FP32 and FP16, folded). Prints for every file: signal to noise of the logits and
+agreement with FP32 on held-out clips, top-1 where those are labelled (with the class names that the network was
+exported with), INT8 share of the multiply-accumulates, plan (layers, attentions fused, MB moved) where TensorRT is
+installed, and the median latency on this CPU in alternating runs. Ours is there for every method, and with FP32 as
+its base.
+
+The quantizers of others are given what they are made for: the plain FP32 graph in the folder --plain (`dualexport onnx
+--graph plain`), and the folded one. ModelOpt runs in an environment of its own, whose Python --modelopt names (pip
+install "nvidia-modelopt[onnx]"); without it the rows say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from dualexport.calibration.clips import ClipSource
+from dualexport.calibration.ranges import Method
+from dualexport.commands.quantizing import QuantizeOptions, find_folded, quantize_network
+from dualexport.contracts import Clip, DualExportError, Precision, no_progress
+from dualexport.exporter.manifest import find_manifest
+from dualexport.runtimes.graph_work import read_graph_work
+from dualexport.runtimes.onnx_runner import OnnxRunner
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+MODELOPT = """
+import sys, numpy as np
+from modelopt.onnx.quantization import quantize
+source, target, clips = sys.argv[1:4]
+quantize(source, quantize_mode="int8", calibration_method="entropy", output_path=target,
+         calibration_data={"clip": np.load(clips)}, calibration_eps=["cpu"], high_precision_dtype="fp16")
+"""
+COLUMNS = ("file", "dB", "agreement", "top-1", "INT8", "layers", "fused", "MB", "CPU s", "made in s", "peak MB")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file to measure, and what making it took."""
+
+    name: str
+    path: Path
+    seconds: float | None = None
+    peak_mb: float | None = None
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, clips: Iterable[Clip], dtype: str) -> None:
+        self.clips, self.dtype = iter(clips), dtype
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        clip = next(self.clips, None)
+        return None if clip is None else {"clip": clip.network_input(self.dtype)[None]}
+
+
+def make_ours(folder: Path, scratch: Path, clips: ClipSource) -> Iterator[Entry]:
+    """Every method with an FP16 rest, and the default one with an FP32 rest."""
+    for method, base in (*((method, Precision.FP16) for method in Method), (Method.MSE, Precision.FP32)):
+        copy = Path(shutil.copytree(folder, scratch / f"{method.value}-{base.value}"))
+        (copy / "calibration.json").unlink(missing_ok=True)
+        started = time.monotonic()
+        made = quantize_network(find_manifest(copy), clips, QuantizeOptions(method, base), no_progress)
+        name = f"ours, {method.value}" + (", FP32 base" if base is Precision.FP32 else "")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        yield Entry(name, made.artifact.path, time.monotonic() - started, peak)
+
+
+def make_others(source: Path, label: str, scratch: Path, clips: list[Clip], modelopt: Path | None) -> Iterator[Entry]:
+    with OnnxRunner(source) as runner:
+        dtype = runner.inputs[0].dtype
+    target, started = scratch / f"ort-{label}.onnx", time.monotonic()
+    quantize_static(source, target, Reader(clips, dtype))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    yield Entry(f"ONNX Runtime static, {label}", target, time.monotonic() - started, peak)
+    if modelopt is None:
+        print(f"ModelOpt, {label}: not installed, see --modelopt", flush=True)
+        return
+    target, stored, started = scratch / f"modelopt-{label}.onnx", scratch / f"{label}.npy", time.monotonic()
+    np.save(stored, np.stack([clip.network_input(dtype) for clip in clips]))
+    result = subprocess.run([modelopt, "-c", MODELOPT, source, target, stored], capture_output=True, text=True)
+    if result.returncode:
+        print(f"ModelOpt, {label}: failed: {result.stderr.splitlines()[-1:]}", flush=True)
+        return
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    yield Entry(f"ModelOpt, {label}", target, time.monotonic() - started, peak)
+
+
+def infer(path: Path, clips: list[Clip]) -> np.ndarray:
+    with OnnxRunner(path) as runner:
+        spec = runner.inputs[0]
+        return np.concatenate(
+            [runner.infer({spec.name: clip.network_input(spec.dtype)[None]})["logits"] for clip in clips]
+        )
+
+
+def time_all(entries: list[Entry], clip: Clip, rounds: int) -> dict[str, float]:
+    """Median seconds of each file, in alternating runs."""
+    seconds: dict[str, list[float]] = {entry.name: [] for entry in entries}
+    runners = {entry.name: OnnxRunner(entry.path) for entry in entries}
+    for round_ in range(rounds + 1):
+        for name, runner in runners.items():
+            spec = runner.inputs[0]
+            feed = {spec.name: clip.network_input(spec.dtype)[None]}
+            started = time.perf_counter()
+            runner.infer(feed)
+            if round_:  # the first is a warm-up
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def describe_plan(path: Path) -> tuple[str, str, str]:
+    try:
+        from dualexport.runtimes.planning import plan_onnx
+
+        plan = plan_onnx(path)
+    except DualExportError as error:
+        return (str(error)[:40], "", "")
+    return (str(len(plan.layers)), f"{plan.fused_attentions} of {plan.attentions}", f"{plan.moved_bytes / 1e6:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--calibrate", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, required=True)
+    parser.add_argument("--plain", type=Path, help="folder with the plain FP32 graph of the same network")
+    parser.add_argument("--modelopt", type=Path, help="the Python that has ModelOpt")
+    parser.add_argument("--max-clips", type=int, default=64)
+    parser.add_argument("--max-held-out", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    manifest = find_manifest(options.folder)
+    source = ClipSource(options.calibrate, manifest.preprocessing, skip_unreadable=True, max_clips=options.max_clips)
+    held_out = ClipSource(options.held_out, manifest.preprocessing, skip_unreadable=True)
+    clips = list(islice(held_out, options.max_held_out))
+    reference, half = (find_folded(manifest, precision).path for precision in (Precision.FP32, Precision.FP16))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        entries = [Entry("FP32", reference), Entry("FP16", half), *make_ours(options.folder, scratch, source)]
+        plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
+        for label, path in (("plain graph", plain), ("folded graph", reference)):
+            if path is not None:
+                entries += make_others(path, label, scratch, list(source), options.modelopt)
+        report(entries, clips, manifest.labels, options.rounds)
+
+
+def report(entries: list[Entry], clips: list[Clip], labels: tuple[str, ...], rounds: int) -> None:
+    print(f"{len(clips)} held-out clips\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    times = time_all(entries, clips[0], rounds)
+    expected = infer(entries[0].path, clips)
+    truth = [labels.index(clip.label) if clip.label in labels else None for clip in clips]
+    for entry in entries:
+        got = infer(entry.path, clips)
+        noise = float(np.square(got - expected).sum())
+        decibels = f"{10 * np.log10(np.square(expected).sum() / noise):.1f}" if noise else ""
+        agreement = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        top1 = None if None in truth else float((got.argmax(axis=1) == np.array(truth)).mean())
+        row = (
+            entry.name,
+            decibels,
+            f"{agreement:.1%}",
+            "" if top1 is None else f"{top1:.1%}",
+            f"{read_graph_work(entry.path).shares.get('int8', 0.0):.1%}",
+            *describe_plan(entry.path),
+            f"{times[entry.name]:.3f}",
+            "" if entry.seconds is None else f"{entry.seconds:.0f}",
+            "" if entry.peak_mb is None else f"{entry.peak_mb:.0f}",
+        )
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
