@@ -84,15 +84,15 @@ def _measure_agreement(
     """Share of clips whose best class is the FP32 graph's, with the layers `kept` unquantized."""
     from ..calibration.linear_layers import find_layers, read_graph
     from ..calibration.quantize import quantize_graph
-    from ..runtimes.compare import DEFAULT_TOLERANCES, Candidate, compare
+    from ..runtimes.compare import Candidate, compare
+    from ..runtimes.limits import Limits
     from ..runtimes.onnx_runner import OnnxRunner
 
     model = read_graph(reference.path)
     quantized = quantize_graph(model, find_layers(model), calibration, kept)
     with OnnxRunner(reference.path) as expected, _open(quantized) as runner:
-        candidates = {"int8": Candidate(runner, DEFAULT_TOLERANCES[Precision.INT8])}
-        (report,) = compare(expected, candidates, clips)
-    return report.top1_agreement
+        comparison = compare(expected, {"int8": Candidate(runner, Limits())}, clips, names=None)
+    return comparison.reports[0].top1_agreement
 
 
 @contextmanager
