@@ -19,6 +19,9 @@ from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
 EPILOG = "Example: dualexport onnx --model b --checkpoint dualformer_b.pth --clips videos/"
 
 
+FLOATS = (Precision.FP32, Precision.FP16)
+
+
 class ModelName(str, Enum):
     """The sizes, and the small trained network that comes with dualexport."""
 
@@ -27,13 +30,6 @@ class ModelName(str, Enum):
     S = "s"
     B = "b"
     DEMO = "demo"
-
-
-class FloatPrecision(str, Enum):
-    """The precisions that need no calibration."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
 
 
 def onnx(
@@ -57,7 +53,8 @@ def onnx(
         InputType, typer.Option("--input", help="Normalized clips, or raw RGB frames (batch, frames, 224, 224, 3).")
     ] = InputType.FLOAT32,
     precision: Annotated[
-        list[FloatPrecision] | None, typer.Option(help="May be given twice. Default: a file in each.")
+        list[Precision] | None,
+        typer.Option(help="May be repeated. Default: fp32 and fp16. Int8 needs --clips and is made from those two."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips an inference; fixed in the file.")] = 1,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
@@ -89,13 +86,18 @@ def onnx(
         raise typer.BadParameter("--model demo has its own weights: leave --checkpoint out")
     if graph is Graph.PLAIN and input_type is InputType.UINT8:
         raise typer.BadParameter("the plain graph takes float32 clips: leave --graph plain or --input uint8 out")
+    precisions = tuple(dict.fromkeys(precision or FLOATS))
+    if Precision.INT8 in precisions and (clips is None or graph is Graph.PLAIN):
+        raise typer.BadParameter("int8 is calibrated on --clips, on the folded graph", param_hint="--precision")
     if untrained_selector and stts is None:
         raise typer.BadParameter("--untrained-selector goes with --stts")
     selections = parse_selections(stts) if stts is not None else ()
     started = time.monotonic()
     with steps.needing_extra("onnx"):
         from ..exporter import dualformer, loading, onnx_export
-    from ..exporter.manifest import Manifest, name_network, open_manifest
+    from ..calibration.clips import ClipSource
+    from ..exporter.manifest import Manifest, name_network, open_manifest, read_manifest
+    from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
 
     with console.show_progress() as progress:
         progress("loading the weights")
@@ -116,11 +118,18 @@ def onnx(
         )
         manifest = open_manifest(fresh)
         proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
-        precisions = [Precision(choice.value) for choice in dict.fromkeys(precision or FloatPrecision)]
+        floats = FLOATS if Precision.INT8 in precisions else precisions
         variants = [
-            onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in precisions
+            onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in floats
         ]
         artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
+        if clips is not None and Precision.INT8 in precisions:
+            source = ClipSource(
+                clips, config.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=USUAL_CLIPS
+            )
+            quantized = quantize_network(read_manifest(manifest.folder), source, QuantizeOptions(), progress)
+            assert quantized.report is not None  # there are clips
+            artifacts, reports = (*artifacts, quantized.artifact), (*reports, quantized.report)
     if ignored:
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:

@@ -204,3 +204,15 @@ def test_memory_does_not_grow_with_clips() -> None:
         for clips in (10, 500)
     ]
     assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("onnx", "--model", "n", "--output", tmp_path / "out", "--precision", "int8")
+    code, _, err = run(capsys, *asked)
+    assert (code, "calibrated on --clips" in " ".join(err.split())) == (2, True)
+    code, out, _ = run(capsys, *asked, "--clips", copy.parent / "videos.npy", "--json")
+    assert code == 0
+    assert [file["precision"] for file in json.loads(out)["files"]] == ["fp32", "fp16", "int8"]
+    assert (tmp_path / "out" / "calibration.json").is_file()
