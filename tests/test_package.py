@@ -31,7 +31,8 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = [*ROOT.glob("*.py"), *(file for part in PARTS for file in (ROOT / part).rglob("*.py"))]
-    assert names == {f"dualexport/{file.relative_to(ROOT).as_posix()}" for file in sources} | {"dualexport/py.typed"}
+    sources += [ROOT / "py.typed", *(ROOT / "exporter" / "weights").iterdir()]
+    assert names == {f"dualexport/{file.relative_to(ROOT).as_posix()}" for file in sources}
 
 
 def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: Path, tmp_path: Path) -> None:
