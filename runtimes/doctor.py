@@ -17,12 +17,12 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 OLDEST_DRIVER = {12: 525, 13: 580}
 EXTRA_COMMANDS: Mapping[str, tuple[str, ...]] = {
     "torch": ("onnx", "verify"),
-    "onnxruntime": ("onnx", "verify", "predict", "bench", "stream", "bundle"),
+    "onnxruntime": ("onnx", "int8", "verify", "predict", "bench", "stream", "bundle"),
     "onnxscript": ("onnx",),
     "onnxsim": ("onnx",),
     "cuda-bindings": ("trt",),
 }
-COMMANDS = ("onnx", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
+COMMANDS = ("onnx", "int8", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def diagnose(machine: Machine) -> tuple[Finding, ...]:
     """Every finding, in a fixed order, good ones included."""
     return (
         _look_at_python(machine.python),
-        *(_look_at_library(requirement) for requirement in machine.requirements),
+        *(_look_at_library(requirement, machine.for_rtx) for requirement in machine.requirements),
         _look_at_tensorrt(machine.tensorrt, machine.for_rtx),
         _look_at_gpu(machine),
         _look_at_driver(machine),
@@ -100,11 +100,13 @@ def _look_at_python(version: tuple[int, int]) -> Finding:
     return Finding("Python", found, needed, remedy)
 
 
-def _look_at_library(requirement: Requirement) -> Finding:
+def _look_at_library(requirement: Requirement, for_rtx: bool) -> Finding:
     name, needed = requirement.name, f"{requirement.oldest} or newer"
     if requirement.found is not None and not is_older(requirement.found, requirement.oldest):
         return Finding(name, requirement.found, needed)
     stops = EXTRA_COMMANDS.get(name, COMMANDS if not requirement.extra else ())
+    if name == "cuda-bindings" and for_rtx:
+        stops = ()  # engines are built ahead of time; only running one takes it
     remedy = f'pip install "dualexport[{requirement.extra}]"' if requirement.extra else "pip install -U dualexport"
     return Finding(name, requirement.found or "not installed", needed, remedy, stops)
 
