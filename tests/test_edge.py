@@ -38,6 +38,7 @@ def test_a_device_needs_no_pytorch(device_folder: Path, video: Path) -> None:
         ("lint", device_folder / "dualformer-n.fp16.onnx"),
         ("predict", device_folder, video, "--views", "1"),
         ("verify", device_folder, "--clips", video, "--runtime", "onnx", "--reference", "onnx"),
+        ("bench", device_folder, "--runtime", "onnx", "--seconds", "0.2"),
     )
     for command in commands:
         line = [sys.executable, "-c", WITHOUT, *map(str, command)]

@@ -216,3 +216,19 @@ def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     assert code == 0
     assert [file["precision"] for file in json.loads(out)["files"]] == ["fp32", "fp16", "int8"]
     assert (tmp_path / "out" / "calibration.json").is_file()
+
+
+def test_an_int8_engine_of_t_that_selects_frames_computes_what_its_graph_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    np.save(tmp_path / "clip.npy", render_pattern(1, 32, 224, 224)[None])
+    folder = tmp_path / "dualformer-t"
+    asked = ("--model", "t", "--stts", "T0:0.5", "--precision", "int8", "--input", "uint8", "--output", folder)
+    assert run(capsys, "onnx", *asked, "--clips", tmp_path / "clip.npy")[0] == 0
+    code, out, _ = run(capsys, "trt", folder, "--int8", "--json")
+    engine = json.loads(out)["engine"]["options"]
+    assert code == 0
+    assert (engine["fused_attentions"], engine["attentions"]) == (18, 18)
+    assert engine["int8_share"] > 0.6
+    assert engine["fp32_share"] == 0
