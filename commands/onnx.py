@@ -95,9 +95,8 @@ def onnx(
     started = time.monotonic()
     with steps.needing_extra("onnx"):
         from ..exporter import dualformer, loading, onnx_export
-    from ..calibration.clips import ClipSource
     from ..exporter.manifest import Manifest, name_network, open_manifest, read_manifest
-    from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
+    from .quantizing import quantize_on_videos
 
     with console.show_progress() as progress:
         progress("loading the weights")
@@ -124,10 +123,9 @@ def onnx(
         ]
         artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
         if clips is not None and Precision.INT8 in precisions:
-            source = ClipSource(
-                clips, config.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=USUAL_CLIPS
+            quantized = quantize_on_videos(
+                read_manifest(manifest.folder), clips, progress, views=views, skip_unreadable=skip_unreadable
             )
-            quantized = quantize_network(read_manifest(manifest.folder), source, QuantizeOptions(), progress)
             assert quantized.report is not None  # there are clips
             artifacts, reports = (*artifacts, quantized.artifact), (*reports, quantized.report)
     if ignored:

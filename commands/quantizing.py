@@ -83,6 +83,18 @@ def quantize_network(
     return _write(manifest, base, calibration, kept, reused, clips, progress)
 
 
+def quantize_on_videos(
+    manifest: Manifest, clips: Path, progress: Progress, *, views: int = 1, skip_unreadable: bool = False
+) -> Quantized:
+    """`quantize_network` by the defaults, calibrated on what `clips` names."""
+    from ..calibration.clips import ClipSource
+
+    source = ClipSource(
+        clips, manifest.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=USUAL_CLIPS
+    )
+    return quantize_network(manifest, source, QuantizeOptions(), progress)
+
+
 def find_folded(manifest: Manifest, precision: Precision) -> Artifact:
     """The folded ONNX file in `precision`, unchanged since it was written; raises QuantizationError without one."""
     from ..exporter.manifest import check_artifact

@@ -13,6 +13,7 @@ from ..contracts import Artifact, ManifestError, Precision, Progress, staged_pat
 from ..runtimes.engine import SUFFIX, BuildOptions, Compatibility
 from . import console, steps
 from .options import Clips, Json
+from .running import NARROWEST_FIRST
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ..runtimes.tally import ComparisonReport
 
 EPILOG = "Example: dualexport trt dualformer-b --fp16, on the device; on a Jetson: dualexport trt dualformer-b.tar.gz"
-EXPECTED = "expected.npz"
-BEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +101,12 @@ def _build(
 ) -> tuple[Artifact, ComparisonReport | None]:
     """The engine, listed in the manifest, and how close it is to the outputs that lie beside it, if any do."""
     from ..runtimes.engine_build import build_engine
+    from ..runtimes.expected import FILE_NAME
 
     if found.manifest is None:
         return build_engine(found.artifact, found.name, place, options, progress), None
     reports: list[ComparisonReport] = []
-    stored = found.manifest.folder / EXPECTED
+    stored = found.manifest.folder / FILE_NAME
     if stored.is_file() and place.device is not None:
         place = replace(place, check=_make_check(found.manifest, reports, progress))
     engine = build_engine(found.artifact, found.name, place, options, progress)
@@ -141,7 +141,7 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
         for artifact in manifest.artifacts
         if artifact.format == "onnx" and artifact.options.get("base") != Precision.FP32.value  # that INT8 is for CPUs
     }
-    wanted = asked or next((precision for precision in BEST_FIRST if precision in graphs), Precision.FP16)
+    wanted = asked or next((precision for precision in NARROWEST_FIRST if precision in graphs), Precision.FP16)
     if wanted not in graphs:
         graphs[wanted] = _make_graph(manifest, wanted, clips, progress)
         manifest = read_manifest(manifest.folder)
@@ -151,10 +151,10 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
 
 def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: Progress) -> Callable[[Artifact], None]:
     """Holds an engine against the outputs that came with the files; the comparison is added to `reports`."""
-    from ..runtimes.expected import ExpectedRunner
+    from ..runtimes.expected import FILE_NAME, ExpectedRunner
 
     def check(engine: Artifact) -> None:
-        with ExpectedRunner(manifest.folder / EXPECTED, manifest.preprocessing) as expected:
+        with ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing) as expected:
             proof = steps.Proof(expected.clips)
             name = engine.path.name.removeprefix(".").partition(SUFFIX)[0] + SUFFIX  # without its staging
             reports.extend(steps.compare_with(expected, {name: engine}, proof, progress))
@@ -181,13 +181,11 @@ def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None, pr
             f"{manifest.path} lists no {precision.value} ONNX file",
             fix=f"run `dualexport {make}` first" + (", or pass --clips" if precision is Precision.INT8 else ""),
         )
-    from ..calibration.clips import ClipSource
-    from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
+    from .quantizing import quantize_on_videos
 
     with steps.needing_extra("trt --int8"):
         import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
-    source = ClipSource(clips, manifest.preprocessing, max_clips=USUAL_CLIPS)
-    return quantize_network(manifest, source, QuantizeOptions(), progress).artifact
+    return quantize_on_videos(manifest, clips, progress).artifact
 
 
 def _require_readable(model: Path) -> None:

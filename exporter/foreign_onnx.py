@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -36,10 +37,7 @@ def _precision(graph: onnx.GraphProto) -> Precision:
         return Precision.INT8
     elements: Counter[int] = Counter()
     for tensor in graph.initializer:
-        size = 1
-        for extent in tensor.dims:
-            size *= extent
-        elements[tensor.data_type] += size
+        elements[tensor.data_type] += math.prod(tensor.dims)
     half = elements[onnx.TensorProto.FLOAT16]
     return Precision.FP16 if half > elements[onnx.TensorProto.FLOAT] else Precision.FP32
 

@@ -13,7 +13,7 @@ from .build_messages import explain_failure, list_warnings
 from .cuda import GpuDevice
 from .engine import FORMAT, BuildOptions, EngineError, EngineRecord, name_engine, name_place
 from .engine_config import configure, keep_timings, require_possible
-from .engine_proof import quantized_share, require_precision, shows_precision
+from .engine_proof import require_precision, shows_precision
 from .graph_work import GraphWork, read_graph_work
 from .host import UNKNOWN_HOST, Host
 from .plan import EnginePlan, PlanError
@@ -132,7 +132,7 @@ def _int8_asked(source: Artifact, work: GraphWork) -> float:
     """Share of the work that an INT8 graph quantizes; raises EngineError when it quantizes none."""
     if source.precision is not Precision.INT8:
         return 0.0
-    asked = quantized_share(source.path, work)
+    asked = work.shares.get(Precision.INT8.value, 0.0)
     if not asked:
         raise EngineError(f"{source.path.name} quantizes no product", fix="make it again with `dualexport int8`")
     return asked

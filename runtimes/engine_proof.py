@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-
-import onnx
 
 from ..contracts import Precision
 from .engine import EngineError
-from .graph_work import GraphWork, parser_name
 from .plan import EnginePlan
 
 KNOWN_SHARE = 0.5  # of the work must be attributed to layers before the rest says anything
 TOLERATED_SHARE = 0.02  # of the work may be wider than asked: a layer or two that the graph itself keeps in FP32
-_PASSED_OVER = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}
 
 
 def require_precision(plan: EnginePlan, asked: Precision, int8_asked: float = 0.0) -> None:
@@ -51,21 +46,3 @@ def _known_share(plan: EnginePlan) -> float:
 def describe_shares(shares: Mapping[str, float]) -> str:
     """`98.3% fp16, 1.7% int8`."""
     return ", ".join(f"{share:.1%} {name}" for name, share in shares.items() if share >= 0.0005)
-
-
-def quantized_share(path: Path, work: GraphWork) -> float:
-    """Share of the work of an ONNX file that is in products of two dequantized tensors, which compile to INT8."""
-    model = onnx.load(path, load_external_data=False)
-    makers = {output: node for node in model.graph.node for output in node.output}
-
-    def is_dequantized(name: str) -> bool:
-        node = makers.get(name)
-        while node is not None and node.op_type in _PASSED_OVER:
-            node = makers.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
-
-    total = sum(work.macs.values())
-    quantized = sum(
-        work.macs.get(parser_name(node), 0) for node in model.graph.node if all(map(is_dequantized, node.input[:2]))
-    )
-    return quantized / total if total else 0.0

@@ -34,6 +34,7 @@ _PASSED_OVER = {
     "Where",
 }
 _PRODUCTS = {"MatMul", "Einsum"}
+_MOVES = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}
 _PRECISIONS = {
     onnx.TensorProto.FLOAT: Precision.FP32,
     onnx.TensorProto.FLOAT16: Precision.FP16,
@@ -109,8 +110,14 @@ def _refuse_dynamic_inputs(model: onnx.ModelProto) -> None:
 
 
 def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, Precision]:
-    """What each product is asked for in: INT8 where both factors are dequantized, else the type of its output."""
-    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    """What each product is asked for in: INT8 where both factors are dequantized, else the type of its output.
+
+    A factor may be moved between its dequantization and the product.
+    """
+    dequantized = set[str]()
+    for node in graph.node:  # in an order in which what a node reads is made before it
+        if node.op_type == "DequantizeLinear" or (node.op_type in _MOVES and node.input[0] in dequantized):
+            dequantized.add(node.output[0])
     types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.value_info, *graph.output)}
     found = {}
     for node in graph.node:

@@ -27,7 +27,6 @@ from dualexport.runtimes.engine import (
     read_record,
     same_version,
 )
-from dualexport.runtimes.engine_proof import quantized_share
 from dualexport.runtimes.graph_work import read_graph_work
 from dualexport.runtimes.host import read_host
 from dualexport.runtimes.plan import PlanError
@@ -74,7 +73,7 @@ def test_an_int8_graph_gives_an_int8_engine(exported: Path, tmp_path: Path) -> N
     source = quantize_products(exported / "dualformer-n.fp16.onnx", tmp_path / "q.onnx")
     assert source.precision is Precision.INT8
     record = read_record(build(source, tmp_path))
-    asked = quantized_share(source.path, read_graph_work(source.path))
+    asked = read_graph_work(source.path).shares["int8"]
     assert record.int8_share == pytest.approx(asked, abs=1e-3)
     assert asked > 0.4
     assert record.int8_share + record.fp16_share > 0.99
