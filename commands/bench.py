@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +65,7 @@ def bench(
     warnings = [*measurement.warnings, *_find_other_work(before)]
     document = {
         "format": BENCH_FORMAT,
+        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **asdict(measurement),
         "warnings": warnings,
         "copies": COPIES,

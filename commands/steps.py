@@ -133,7 +133,8 @@ def require_parity(reports: Iterable[ComparisonReport], reference: str = "the Py
             missed = ", ".join(describe_check(check) for check in report.failed_checks)
             raise ParityError(
                 f"{report.artifact} differs from {reference}: {missed}; worst on {report.worst_clip}",
-                fix="see where the error enters with `dualexport verify --layers`, or allow more with --limits",
+                fix="see where the error enters with `dualexport verify --layers`, which layers must not be INT8 with "
+                "--bisect, or allow more with --limits",
             )
 
 

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from . import comparing, console, reports, steps
+from .bisecting import bisect_failures
 from .evidence import Evidence, gather_evidence
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
 from .verify_document import document_verification
-from .verify_tables import print_layers, print_verification
+from .verify_tables import print_bisection, print_layers, print_verdicts, print_verification
 
 EPILOG = (
     "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
@@ -46,6 +47,12 @@ def verify(
     skip_unreadable: SkipUnreadable = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
+    ] = False,
+    bisect: Annotated[
+        bool,
+        typer.Option(
+            "--bisect", help="Where an INT8 file misses a limit: the fewest layers that have to stay unquantized."
+        ),
     ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Compile each file with the TensorRT here: memory traffic, for the report.")
@@ -82,9 +89,11 @@ def verify(
         given = own if own is not None else steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
         source = comparing.label_clips(given, labels)
         candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
-        comparison = compare(expected, candidates, source, manifest.labels, progress)
+        names = comparing.list_class_names(manifest, source)
+        comparison = compare(expected, candidates, source, names, progress)
         basis = Evidence(manifest, artifacts, source, checkpoint)
         parts = gather_evidence(basis, progress, plan=plan, layers=layers)
+        parts["bisection"] = bisect_failures(basis, expected, candidates, comparison, progress) if bisect else None
         progress("writing the report")
         pictures = any(path.suffix.startswith(".htm") for path in report or ())
         document = document_verification(manifest, comparison, source, parts, pictures=pictures)
@@ -96,6 +105,8 @@ def verify(
     else:
         print_verification(comparison, manifest.labels)
         print_layers(parts["layers"] or ())
+        print_bisection(parts["bisection"] or ())
+        print_verdicts(parts["latency"])
     steps.require_parity(
         comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
     )

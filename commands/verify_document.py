@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Clip
 from . import steps
+from .comparing import has_unknown_labels
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -48,6 +49,7 @@ def document_verification(
             "videos": comparison.videos,
             "labelled": comparison.labelled,
             "accuracy": comparison.accuracy,
+            "accuracy_unknown": None if comparison.labelled else _explain_no_accuracy(manifest, clips),
         },
         "reports": _document_reports(comparison, artifacts, clips if pictures else ()),
         "skipped": steps.list_skipped(clips),
@@ -97,10 +99,16 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
     if comparison.videos < FEW_VIDEOS:
         caveats.append(f"{comparison.videos} videos show gross errors only; accuracy takes hundreds")
     if not comparison.labelled:
-        caveats.append("no labels: agreement with the reference was measured, accuracy was not")
+        caveats.append(f"{_explain_no_accuracy(manifest, clips)}: agreement was measured, accuracy was not")
     if len(comparison.reports) < len(manifest.artifacts):
         caveats.append(f"{len(manifest.artifacts) - len(comparison.reports)} artifacts of the manifest were left out")
     return {"ship": not against, "reasons": against, "caveats": caveats}
+
+
+def _explain_no_accuracy(manifest: Manifest, clips: Iterable[Clip]) -> str:
+    if has_unknown_labels(manifest, clips):
+        return "the labels are names, and the network was exported without class names"
+    return "the clips have no labels"
 
 
 def _list_reasons(report: ComparisonReport) -> list[str]:

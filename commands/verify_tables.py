@@ -40,6 +40,20 @@ def print_layers(layers: Sequence[Mapping[str, Any]]) -> None:
             print(f"{one['artifact']}: not in the graph: {', '.join(one['missing'])}")
 
 
+def print_bisection(bisections: Sequence[Mapping[str, Any]]) -> None:
+    """What was found for each file, and the command that makes it so."""
+    for one in bisections:
+        print(f"{one['remark']} ({one['graphs_tried']} graphs tried)")
+        if one["command"]:
+            print(f"  {one['command']}")
+
+
+def print_verdicts(latency: Mapping[str, Any] | None) -> None:
+    """What was measured of INT8's speed."""
+    for verdict in latency["verdicts"] if latency else ():
+        print(verdict["sentence"])
+
+
 def name_class(index: int, labels: Sequence[str]) -> str:
     """The class's name, or its number where names are not known."""
     return labels[index] if index < len(labels) else f"class {index}"

@@ -38,6 +38,7 @@ def render_html(document: Document) -> str:
         draw_pictures(document),
         tag("h2", "Limits"),
         _show_limits(document),
+        _show_bisections(document),
         tag("h2", "Worst clips"),
         _show_worst(document),
         tag("h2", "Environment"),
@@ -74,7 +75,7 @@ def _show_accuracy(document: Document) -> Markup:
     rows = figures.accuracy_rows(document)
     title = tag("h2", "Accuracy on labels")
     if not rows:
-        return join(title, tag("p", "Not known: the clips have no labels.", class_="absent"))
+        return join(title, tag("p", f"Not known: {document['reference']['accuracy_unknown']}.", class_="absent"))
     note = "In brackets: 95% intervals. Lost and gained: videos that only the reference, only the artifact gets right."
     return join(title, _table(figures.ACCURACY_COLUMNS, rows), tag("p", note, class_="soft"))
 
@@ -85,12 +86,12 @@ def _show_latency(document: Document) -> Markup:
         absent = "Not known: no latency was measured for these files. `dualexport bench` measures it."
         return join(title, tag("p", absent, class_="absent"))
     warnings = [tag("p", line, class_="caveats") for line in latency["warnings"]]
+    verdicts = [tag("p", verdict["sentence"]) for verdict in latency["verdicts"]]
     note = (
         f"{latency['copies']} In brackets the spread of the ratio over rounds; the reference is {latency['reference']}."
     )
-    return join(
-        title, *warnings, _table(figures.LATENCY_COLUMNS, figures.latency_rows(latency)), tag("p", note, class_="soft")
-    )
+    rows = _table(figures.LATENCY_COLUMNS, figures.latency_rows(latency))
+    return join(title, *warnings, *verdicts, rows, tag("p", note, class_="soft"))
 
 
 def _show_limits(document: Document) -> Markup:
@@ -100,6 +101,14 @@ def _show_limits(document: Document) -> Markup:
         for report in document["reports"]
     ]
     return tag("div", *cards, class_="grid")
+
+
+def _show_bisections(document: Document) -> Markup | None:
+    parts = [
+        join(tag("p", f"{one['remark']}."), tag("pre", one["command"]) if one["command"] else None)
+        for one in document["bisection"] or ()
+    ]
+    return join(tag("h2", "What to leave unquantized"), *parts) if parts else None
 
 
 def _show_worst(document: Document) -> Markup:

@@ -30,9 +30,21 @@ def render_markdown(document: Document) -> str:
     if document["latency"] is not None:
         lines += ["", "### Latency", "", *(f"{_text(warning)}\n" for warning in document["latency"]["warnings"])]
         lines += _table(figures.LATENCY_COLUMNS, figures.latency_rows(document["latency"]))
+        lines += [line for verdict in document["latency"]["verdicts"] for line in ("", _text(verdict["sentence"]))]
     failed = [(report["artifact"], *row) for report in document["reports"] for row in figures.limit_rows(report)]
     lines += ["", "### Limits", "", *_table(("artifact", "figure", "got", "limit", "result"), failed)]
-    return "\n".join([*lines, *_list_worst(document), ""])
+    return "\n".join([*lines, *_list_bisections(document), *_list_worst(document), ""])
+
+
+def _list_bisections(document: Document) -> list[str]:
+    lines = []
+    for one in document["bisection"] or ():
+        lines += [
+            "",
+            f"{_text(one['remark'])}.",
+            *(["", f"    {' '.join(one['command'].split())}"] if one["command"] else []),
+        ]
+    return ["", "### What to leave unquantized", *lines] if lines else []
 
 
 def _list_worst(document: Document) -> list[str]:

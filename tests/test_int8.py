@@ -130,6 +130,23 @@ def test_the_share_of_int8_is_told(copy: Path, capsys: pytest.CaptureFixture[str
     assert "used the calibration" in err
 
 
+def test_what_was_measured_of_the_same_files_is_said(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Whether INT8 is worth it was not measured" in run(capsys, "int8", copy)[1]
+    timed = [
+        {"sha256": hash_file(copy / name), "copies": "included", "batch": 1, "clip_ms": clip_ms, "round_spread": 0.01}
+        for name, clip_ms in (("dualformer-n.fp16.onnx", 170.0), ("dualformer-n.int8.onnx", 211.0))
+    ]
+    environment = {"gpu": None, "machine": None, "cpu": "x86", "power_mode": None}
+    (copy / "bench.json").write_text(json.dumps({"format": 1, "environment": environment, "results": timed}))
+    out = run(capsys, "int8", copy)[1]
+    assert "INT8 is not worth it on the CPU with ONNX Runtime (x86): keep FP16" in out
+    assert "was not measured" not in out
+    (verdict,) = json.loads(run(capsys, "int8", copy, "--json")[1])["verdicts"]
+    assert verdict["on_gpu"] is False
+    another_file = run(capsys, "int8", copy, "--json", "--keep-fp16", "*.fc2")[1]
+    assert json.loads(another_file)["verdicts"] == []
+
+
 def test_kept_layers_stay_as_they_were_and_are_recorded(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "int8", copy, "--keep-fp16", "*.fc2", "--keep-fp16", "blocks.0.0.*", "--json")
     kept = json.loads(out)["kept"]

@@ -58,6 +58,24 @@ def test_labels_limits_and_what_is_compared(
     assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
 
 
+def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown(
+    copy: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names.csv").write_text("path,label\nvideos/a.mp4,run\nvideos/b.mp4,8\n")
+    page = tmp_path / "report.html"
+    given = ("verify", copy, "--clips", labelled, "--labels", tmp_path / "names.csv", "--against", "fp32", "--json")
+    code, out, err = run(capsys, *given, "--report", page)
+    document = json.loads(out)
+    assert (code, document["reference"]["accuracy"]) == (0, None)
+    assert "note: the labels are names, and the network was exported without class names" in err
+    assert any(caveat.endswith("accuracy was not") for caveat in document["decision"]["caveats"])
+    assert "Not known: the labels are names, and the network" in page.read_text()
+
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "labels": [f"action {n}" for n in range(400)]}))
+    assert_refused(run(capsys, *given), "the label 'run' is no class of the network: it is none of its class names")
+
+
 def test_a_file_that_is_no_network_fails_and_the_other_is_compared(
     copy: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
