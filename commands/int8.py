@@ -48,7 +48,7 @@ def int8(
             help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
         ),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.MSE,
+    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.PERCENTILE,
     max_clips: Annotated[
         int, typer.Option(min=1, help="At most so many clips, evenly spread over the source.")
     ] = USUAL_CLIPS,

@@ -39,7 +39,7 @@ PROOF_CLIPS = 4
 class QuantizeOptions:
     """`base` is what stays unquantized: FP16 for GPUs, FP32 for CPUs. `keep` are patterns of layers left in it."""
 
-    method: Method = Method.MSE
+    method: Method = Method.PERCENTILE
     base: Precision = Precision.FP16
     keep: tuple[str, ...] = ()
 
