@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import comparing, console, reports, steps
-from .evidence import Evidence, gather_evidence
+from . import console, reports, steps
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
-from .verify_document import document_verification
+from .verification import Verified, VerifyOptions, select_subject, verify_folder
 from .verify_tables import print_layers, print_verification
 
 EPILOG = (
@@ -65,37 +63,40 @@ def verify(
         raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
     if reference is Reference.EXPECTED and clips is not None:
         raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
-    from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.compare import compare
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
-    allowed = read_limits(limits)
-    manifest = find_manifest(folder)
-    artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
-    with console.show_progress() as progress, ExitStack() as opened:
-        progress("loading the reference")
-        for artifact in artifacts:
-            check_artifact(artifact)
-        expected, own = comparing.open_reference(manifest, checkpoint, reference)
-        opened.enter_context(expected)
-        given = own if own is not None else steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
-        source = comparing.label_clips(given, labels)
-        candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
-        comparison = compare(expected, candidates, source, manifest.labels, progress)
-        basis = Evidence(manifest, artifacts, source, checkpoint)
-        parts = gather_evidence(basis, progress, plan=plan, layers=layers)
-        progress("writing the report")
-        pictures = any(path.suffix.startswith(".htm") for path in report or ())
-        document = document_verification(manifest, comparison, source, parts, pictures=pictures)
-    if own is None:
-        steps.note_clips(source)
-    reports.write_reports(document, report or (), junit)
-    if as_json:
-        console.print_json(document)
-    else:
-        print_verification(comparison, manifest.labels)
-        print_layers(parts["layers"] or ())
-    steps.require_parity(
-        comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
+    options = VerifyOptions(
+        clips=clips,
+        labels=labels,
+        views=views,
+        skip_unreadable=skip_unreadable,
+        against=against,
+        runtime=runtime,
+        reference=reference,
+        checkpoint=checkpoint,
+        limits=read_limits(limits),
+        tolerance=tolerance,
+        layers=layers,
+        plan=plan,
+        pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
     )
+    manifest, artifacts = select_subject(folder, options)
+    with console.show_progress() as progress:
+        verified = verify_folder(manifest, artifacts, options, progress)
+    reports.write_reports(verified.document, report or (), junit)
+    if as_json:
+        console.print_json(verified.document)
+    _conclude(verified, reference, quiet=as_json)
+
+
+def _conclude(verified: Verified, reference: Reference, *, quiet: bool) -> None:
+    """Show a folder's verification; raises ParityError where it was not passed."""
+    comparison = verified.comparison
+    if not verified.own_clips:
+        steps.note_clips(verified.clips)
+    if not quiet:
+        print_verification(comparison, verified.manifest.labels)
+        print_layers(verified.document["layers"] or ())
+    name = comparison.reference if reference is not Reference.TORCH else "the PyTorch network"
+    steps.require_parity(comparison.reports, name)
