@@ -59,10 +59,11 @@ def stream(
     """
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a source, or a source alone", param_hint="[DIR] SOURCE")
-    from ..calibration.live import LiveWindows, StreamOptions
+    from ..calibration.live import LiveWindows, StreamOptions, require_source
     from ..exporter.manifest import check_artifact, find_manifest
     from ..runtimes.classify import infer_logits, softmax
 
+    require_source(paths[-1])
     manifest = find_manifest(Path(paths[0]) if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from . import console, reports, steps
-from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
+from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
 from .verification import Verified, VerifyOptions, select_subject, verify_folder
-from .verify_tables import print_layers, print_verification
+from .verify_document import combine_documents
+from .verify_tables import print_layers, print_overview, print_verification
 
 EPILOG = (
     "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
@@ -20,7 +22,7 @@ EPILOG = (
 
 
 def verify(
-    folder: Folder = None,
+    folders: Folders = None,
     clips: Clips = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Lines `path,label`, where the clips come without labels.")
@@ -57,6 +59,8 @@ def verify(
 ) -> None:
     """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
 
+    Of several folders, each is compared with its own network, one after the other.
+
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
     if runtime is Runtime.TORCH:
@@ -81,22 +85,34 @@ def verify(
         plan=plan,
         pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
     )
-    manifest, artifacts = select_subject(folder, options)
+    subjects = [select_subject(folder, options) for folder in folders or (None,)]
     with console.show_progress() as progress:
-        verified = verify_folder(manifest, artifacts, options, progress)
-    reports.write_reports(verified.document, report or (), junit)
+        verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
+    _note(verified)
+    document = combine_documents({one.manifest.folder: one.document for one in verified})
+    reports.write_reports(document, report or (), junit)
     if as_json:
-        console.print_json(verified.document)
-    _conclude(verified, reference, quiet=as_json)
+        console.print_json(document)
+    else:
+        _print(verified, document)
+    for one in verified:
+        name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
+        steps.require_parity(one.comparison.reports, name)
 
 
-def _conclude(verified: Verified, reference: Reference, *, quiet: bool) -> None:
-    """Show a folder's verification; raises ParityError where it was not passed."""
-    comparison = verified.comparison
-    if not verified.own_clips:
-        steps.note_clips(verified.clips)
-    if not quiet:
-        print_verification(comparison, verified.manifest.labels)
-        print_layers(verified.document["layers"] or ())
-    name = comparison.reference if reference is not Reference.TORCH else "the PyTorch network"
-    steps.require_parity(comparison.reports, name)
+def _note(verified: Sequence[Verified]) -> None:
+    """What a user might overlook, said once where it is the same for all folders."""
+    own = next((one for one in verified if not one.own_clips), None)
+    if own is not None:
+        steps.note_clips(own.clips)
+
+
+def _print(verified: Sequence[Verified], document: Mapping[str, Any]) -> None:
+    """The tables of each folder; of several, a table of all artifacts at the end."""
+    for one in verified:
+        if len(verified) > 1:
+            print(f"\n{one.manifest.folder}")
+        print_verification(one.comparison, one.manifest.labels)
+        print_layers(one.document["layers"] or ())
+    if len(verified) > 1:
+        print_overview(document)

@@ -58,6 +58,26 @@ def test_labels_limits_and_what_is_compared(
     assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
 
 
+def test_several_folders_are_compared_each_with_its_own_network_and_reported_together(
+    exported: Path, copy: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "bench", exported, copy, "--against", "fp16", "--seconds", 0.1, "--rounds", 2)[0] == 0
+    assert (exported / "bench.json").read_text() == (copy / "bench.json").read_text()
+    (exported / "bench.json").unlink()  # other tests read this folder
+    arguments = ("verify", exported, copy, "--clips", video, "--against", "fp16")
+    code, out, _ = run(capsys, *arguments, "--report", tmp_path / "r.json")
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert (code, document["passed"]) == (0, True)
+    assert [network["folder"] for network in document["networks"]] == [str(exported), str(copy)]
+    assert document["decision"]["reasons"] == ["the weights are random: this is no trained network"]
+    assert document["networks"][1]["latency"]["results"][1]["ratio"]["median"] > 0
+    overview = out[out.index("All networks") :]
+    assert f"{copy}/dualformer-n.fp16.onnx" in overview
+
+    (copy / "dualformer-n.fp16.onnx").write_bytes(b"")
+    assert_refused(run(capsys, *arguments), "dualformer-n.fp16.onnx has changed")
+
+
 def test_a_file_that_is_no_network_fails_and_the_other_is_compared(
     copy: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
