@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..runtimes.benchmark import Latency, Measurement, Subject
     from ..runtimes.environment import DeviceState
 
-EPILOG = "Example: dualexport bench dualformer-b --runtime torch --runtime onnx --seconds 10"
+EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"
 BUSY_LOAD = 0.5  # of the cores, in the minute before
 COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
 

@@ -18,10 +18,7 @@ from .running import Runtime, choose_artifact, open_artifact, open_network
 if TYPE_CHECKING:
     from ..calibration.live import Window
 
-EPILOG = (
-    "Example: dualexport stream dualformer-b rtsp://camera/stream --runtime tensorrt. "
-    "A camera of this machine is its number, a file its path."
-)
+EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,7 @@ from .verification import Verified, VerifyOptions, select_subject, verify_folder
 from .verify_document import combine_documents
 from .verify_tables import print_layers, print_overview, print_verification
 
-EPILOG = (
-    "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
-    "On a device without PyTorch: dualexport verify dualformer-b --runtime tensorrt --reference expected"
-)
+EPILOG = "Example:\n\ndualexport verify dualformer-*/ --clips videos/labels.csv --report report.html"
 
 
 def verify(
