@@ -9,7 +9,7 @@ from . import figures
 from .figures import Document, class_name, percent
 from .markup import Markup, join, tag
 from .overview import OVERVIEW_NOTE, list_networks, name_networks, tabulate_overview
-from .pictures import draw_pictures, draw_tradeoff
+from .pictures import draw_pictures, draw_sizes, draw_tradeoff
 from .style import STYLE
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -40,13 +40,18 @@ def render_html(document: Document) -> str:
 
 
 def _show_overview(networks: Sequence[Document]) -> Markup:
-    """All artifacts of several networks: a table and a picture."""
+    """All artifacts of several networks: a table and pictures."""
     overview = tabulate_overview(networks)
     return join(
         tag("h2", "All artifacts"),
         _table(overview.columns, overview.rows),
         tag("p", OVERVIEW_NOTE, class_="soft"),
-        tag("div", tag("h3", "Accuracy against latency"), draw_tradeoff(networks), class_="card wide"),
+        tag(
+            "div",
+            tag("div", tag("h3", "Accuracy against latency"), draw_tradeoff(networks), class_="card"),
+            tag("div", tag("h3", "Accuracy against size"), draw_sizes(networks), class_="card"),
+            class_="grid",
+        ),
     )
 
 

@@ -25,27 +25,44 @@ def draw_pictures(network: Document) -> Markup:
     return tag("div", *cards, class_="grid")
 
 
+def _absent(reason: str) -> Markup:
+    return tag("p", f"Not known: {reason}", class_="absent")
+
+
 def draw_tradeoff(networks: Sequence[Document]) -> Markup:
-    """Accuracy, or agreement where labels are missing, against latency: a point an artifact of all networks."""
+    """Accuracy against latency: a point an artifact of all networks."""
     if all(network["latency"] is None for network in networks):
         return _absent("no latency was measured for these files. `dualexport bench` measures it.")
+
+    def find_milliseconds(network: Document, report: Document) -> float | None:
+        measured = find_latency(network, report)
+        return None if measured is None else measured["clip_ms"]
+
+    return _draw_accuracy(networks, find_milliseconds, "milliseconds a clip")
+
+
+def draw_sizes(networks: Sequence[Document]) -> Markup:
+    """Accuracy against the size of the file."""
+    return _draw_accuracy(networks, lambda _, report: report["size_bytes"] / 1e6, "MB of the file")
+
+
+def _draw_accuracy(
+    networks: Sequence[Document], find: Callable[[Document, Document], float | None], x_title: str
+) -> Markup:
+    """Accuracy, or agreement where labels are missing, against what `find` says of an artifact of a network."""
     labelled = all(network["reference"]["accuracy"] is not None for network in networks)
     points = []
     for name, network in zip(name_networks(networks), networks, strict=True):
         for report in network["reports"]:
             value = report["accuracy"]["top1"] if labelled and report["accuracy"] else report["agreement"]
-            measured = find_latency(network, report)
-            if measured is not None and value is not None:
-                shares = (100 * value[key] for key in ("share", "low", "high"))
-                points.append(Point(name_artifact(report, name), measured["clip_ms"], *shares))
+            x = find(network, report)
+            if x is not None and value is not None:
+                points.append(
+                    Point(name_artifact(report, name), x, *(100 * value[key] for key in ("share", "low", "high")))
+                )
     if not points:
         return _absent("no artifact has both figures.")
-    title = "accuracy on labels, %" if labelled else "top-1 agreement with the reference, %"
-    return scatter(points, "milliseconds a clip", title)
-
-
-def _absent(reason: str) -> Markup:
-    return tag("p", f"Not known: {reason}", class_="absent")
+    return scatter(points, x_title, "accuracy on labels, %" if labelled else "top-1 agreement with the reference, %")
 
 
 def _draw_latency(document: Document) -> Markup:

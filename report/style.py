@@ -13,6 +13,7 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
 sans-serif;overflow-wrap:anywhere}
 main{max-width:1200px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}h3{font-size:14px;margin:14px 0 6px}
+h1.network{margin-top:48px;padding-top:26px;border-top:1px solid var(--line)}
 p{margin:6px 0}.soft,.absent{color:var(--soft)}
 .decision{border-left:6px solid var(--pass);background:var(--card);border-radius:6px;padding:14px 20px;margin:18px 0}
 .decision.no{border-color:var(--fail)}.decision strong{font-size:20px;color:var(--pass)}

@@ -120,13 +120,13 @@ def test_markdown_tables_have_one_width_and_no_markup_of_names(document: dict[st
         assert len(widths) == 1
 
 
-def test_several_networks_are_in_one_table_and_one_picture() -> None:
+def test_several_networks_are_in_one_table_and_in_common_pictures() -> None:
     document = make_document_of_two()
     page = Page(render_html(document))
     text = " ".join(page.text)
     assert page.open == []
     assert text.index("Do not ship") < text.index("All artifacts") < text.index("Agreement with the reference")
-    assert page.elements.count("svg") == 1 + 2 * 5
+    assert page.elements.count("svg") == 2 + 2 * 5
     table = tabulate_overview(document["networks"])
     assert [row[0] for row in table.rows][3:6] == [
         "dualformer-demo.int8.onnx",
