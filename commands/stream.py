@@ -51,6 +51,7 @@ def stream(
 ) -> None:
     """Classify a source as it goes on: a sliding window of its newest frames, one line a window.
 
+    A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a file its path.
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
     window looked at are counted as dropped. Of a file, none is. Ctrl-C ends it.
     """
