@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,19 +47,23 @@ def bench(
 ) -> None:
     """Measure latency on random clips: warmed up, in alternating rounds, as a ratio to the reference in the same run.
 
-    The reference is the PyTorch network with --runtime torch, else the first FP32 artifact; of several folders, the
-    first one's. Writes DIR/bench.json, from which `dualexport verify --report` takes what it shows of latency.
+    The reference is the PyTorch network with --runtime torch, else the first FP32 artifact; of several folders, that
+    of the first one without token selection. Writes DIR/bench.json, from which `dualexport verify --report` takes what
+    it shows of latency.
     """
-    from ..exporter.manifest import check_artifact, find_manifest, tool_versions
+    from ..exporter.manifest import check_artifact, tool_versions
     from ..runtimes.benchmark import Timing, benchmark
     from ..runtimes.environment import read_environment, read_state
 
-    manifests = [find_manifest(folder) for folder in folders or (None,)]
+    manifests = comparing.find_networks(folders)
     chosen = [(one, _select(comparing.select_artifacts(one, against), runtime, batch)) for one in manifests]
     artifacts = [artifact for _, found in chosen for artifact in found]
     for artifact in artifacts:
         check_artifact(artifact)
     subjects = [subject for one, found in chosen for subject in _list_subjects(one, found, runtime, checkpoint)]
+    counts = Counter(artifact.path.name for artifact in artifacts)
+    paths = {artifact.sha256: str(artifact.path) for artifact in artifacts if counts[artifact.path.name] > 1}
+    subjects = [replace(one, name=paths.get(one.sha256 or "", one.name)) for one in subjects]
     before = read_state()
     with console.show_progress() as progress:
         timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))

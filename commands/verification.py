@@ -50,15 +50,14 @@ class Verified:
     document: Mapping[str, Any]
 
 
-def select_subject(folder: Path | None, options: VerifyOptions) -> tuple[Manifest, tuple[Artifact, ...]]:
+def select_unchanged(manifest: Manifest, options: VerifyOptions) -> tuple[Artifact, ...]:
     """What of a folder is to be compared, each file there and unchanged. Raises ManifestError."""
-    from ..exporter.manifest import check_artifact, find_manifest
+    from ..exporter.manifest import check_artifact
 
-    manifest = find_manifest(folder)
     artifacts = comparing.select_artifacts(manifest, options.against, options.runtime, options.reference)
     for artifact in artifacts:
         check_artifact(artifact)
-    return manifest, artifacts
+    return artifacts
 
 
 def verify_folder(

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from . import console, reports, steps
+from . import comparing, console, reports, steps
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
-from .verification import Verified, VerifyOptions, select_subject, verify_folder
+from .verification import Verified, VerifyOptions, select_unchanged, verify_folder
 from .verify_document import combine_documents
 from .verify_tables import print_layers, print_overview, print_verification
 
@@ -83,7 +83,7 @@ def verify(
         plan=plan,
         pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
     )
-    subjects = [select_subject(folder, options) for folder in folders or (None,)]
+    subjects = [(manifest, select_unchanged(manifest, options)) for manifest in comparing.find_networks(folders)]
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)

@@ -19,7 +19,7 @@ p{margin:6px 0}.soft,.absent{color:var(--soft)}
 .decision.no{border-color:var(--fail)}.decision strong{font-size:20px;color:var(--pass)}
 .decision.no strong{color:var(--fail)}.decision ul{margin:6px 0 4px;padding-left:20px}
 .caveats{color:var(--warn)}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
+.grid{display:grid;margin:10px 0;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0;
 break-inside:avoid}
 .card h3{margin-top:0}.scroll{overflow-x:auto}
@@ -52,7 +52,8 @@ details summary{cursor:pointer;color:var(--soft)}
 --fail:#b01c22;--warn:#7a4d00;--c0:#2f6fde;--c1:#e07a1f;--c2:#159a80;--c3:#c43d77;--c4:#7d5bd0;--c5:#8a8f1d;
 --c6:#8c8c8c;
 --c7:#4aa3d8}
-main{max-width:none;padding:0}body{font-size:11pt}h2,h3{break-after:avoid}table{font-size:8.5pt}th,td{padding:3px 5px}
+main{max-width:none;padding:0}body{font-size:11pt}h1.network{break-before:page}
+h2,h3{break-after:avoid}table{font-size:8.5pt}th,td{padding:3px 5px}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .grid{grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}pre{max-height:none;overflow:visible;
 white-space:pre-wrap}

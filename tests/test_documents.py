@@ -1,4 +1,4 @@
-"""What documents and `--help` tell a user to type: the commands exist, and the tutorial's are run by scripts/demo."""
+"""What documents and `--help` tell a user: commands and links exist, and scripts/demo runs the tutorial."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ def test_every_command_in_a_document_exists_with_its_options(path: Path) -> None
         name, *arguments = shlex.split(line)[1:]
         command = COMMANDS.commands[name]  # type: ignore[attr-defined]
         command.make_context(name, arguments).close()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_links_to_is_there(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS.commands)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from dualexport.calibration.clips import ClipSource, Video
 from dualexport.calibration.labels import label_videos
-from dualexport.commands.comparing import select_artifacts
+from dualexport.commands.comparing import find_networks, select_artifacts
 from dualexport.contracts import LabelError, ManifestError, hash_file
 from dualexport.exporter.manifest import read_manifest
 from test_cli import assert_refused, run
@@ -76,6 +76,12 @@ def test_several_folders_are_compared_each_with_its_own_network_and_reported_tog
 
     (copy / "dualformer-n.fp16.onnx").write_bytes(b"")
     assert_refused(run(capsys, *arguments), "dualformer-n.fp16.onnx has changed")
+
+
+def test_a_network_without_token_selection_comes_first(exported: Path, copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "selections": [{"selection": "T0:0.5"}]}))
+    assert [network.folder for network in find_networks([copy, exported, copy])] == [exported, copy]
 
 
 def test_a_file_that_is_no_network_fails_and_the_other_is_compared(
