@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from ..runtimes.limits import Limits
 
 
+def find_networks(folders: Sequence[Path] | None) -> list[Manifest]:
+    """The networks in `folders`, or the only one here; those without token selection first, to be held against.
+
+    Raises ManifestError.
+    """
+    from ..exporter.manifest import find_manifest
+
+    found = [find_manifest(folder) for folder in dict.fromkeys(folders or (None,))]
+    return sorted(found, key=lambda manifest: bool(manifest.selections))
+
+
 def select_artifacts(
     manifest: Manifest, against: str, runtime: Runtime | None = None, reference: Reference = Reference.TORCH
 ) -> tuple[Artifact, ...]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerNoise
     from .quantizing import Quantized
 
-EPILOG = "Example: dualexport int8 dualformer-b --clips videos/, then dualexport plan on the FP16 and the INT8 file"
+EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
 
 
 NOT_MEASURED = (

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..runtimes.verdict import Verdict
 
 EPILOG = (
-    "Example: dualexport plan dualformer-b/dualformer-b.fp16.onnx --device agx-orin. "
-    f"What --device assumes: {ASSUMPTIONS}"
+    f"What --device assumes: {ASSUMPTIONS}\n\n"
+    "Example:\n\ndualexport plan dualformer-demo/dualformer-demo.fp16.onnx --device agx-orin"
 )
 
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from . import comparing, console, reports, steps
-from .bisecting import bisect_failures
-from .evidence import Evidence, gather_evidence
-from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
+from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
-from .verify_document import document_verification
-from .verify_tables import print_bisection, print_layers, print_verdicts, print_verification
+from .verification import Verified, VerifyOptions, select_unchanged, verify_folder
+from .verify_document import combine_documents
+from .verify_tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
 
-EPILOG = (
-    "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
-    "On a device without PyTorch: dualexport verify dualformer-b --runtime tensorrt --reference expected"
-)
+EPILOG = "Example:\n\ndualexport verify dualformer-*/ --clips videos/labels.csv --report report.html"
 
 
 def verify(
-    folder: Folder = None,
+    folders: Folders = None,
     clips: Clips = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Lines `path,label`, where the clips come without labels.")
@@ -66,47 +62,64 @@ def verify(
 ) -> None:
     """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
 
+    Of several folders, each is compared with its own network, one after the other. Without PyTorch, on a device, take
+    --reference expected (the outputs that came in a bundle) or --reference onnx.
+
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
     if runtime is Runtime.TORCH:
         raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
     if reference is Reference.EXPECTED and clips is not None:
         raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
-    from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.compare import compare
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
-    allowed = read_limits(limits)
-    manifest = find_manifest(folder)
-    artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
-    with console.show_progress() as progress, ExitStack() as opened:
-        progress("loading the reference")
-        for artifact in artifacts:
-            check_artifact(artifact)
-        expected, own = comparing.open_reference(manifest, checkpoint, reference)
-        opened.enter_context(expected)
-        given = own if own is not None else steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
-        source = comparing.label_clips(given, labels)
-        candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
-        names = comparing.list_class_names(manifest, source)
-        comparison = compare(expected, candidates, source, names, progress)
-        basis = Evidence(manifest, artifacts, source, checkpoint)
-        parts = gather_evidence(basis, progress, plan=plan, layers=layers)
-        parts["bisection"] = bisect_failures(basis, expected, candidates, comparison, progress) if bisect else None
-        progress("writing the report")
-        pictures = any(path.suffix.startswith(".htm") for path in report or ())
-        document = document_verification(manifest, comparison, source, parts, pictures=pictures)
-    if own is None:
-        steps.note_clips(source)
+    options = VerifyOptions(
+        clips=clips,
+        labels=labels,
+        views=views,
+        skip_unreadable=skip_unreadable,
+        against=against,
+        runtime=runtime,
+        reference=reference,
+        checkpoint=checkpoint,
+        limits=read_limits(limits),
+        tolerance=tolerance,
+        layers=layers,
+        bisect=bisect,
+        plan=plan,
+        pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
+    )
+    subjects = [(manifest, select_unchanged(manifest, options)) for manifest in comparing.find_networks(folders)]
+    with console.show_progress() as progress:
+        verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
+    _note(verified)
+    document = combine_documents({one.manifest.folder: one.document for one in verified})
     reports.write_reports(document, report or (), junit)
     if as_json:
         console.print_json(document)
     else:
-        print_verification(comparison, manifest.labels)
-        print_layers(parts["layers"] or ())
-        print_bisection(parts["bisection"] or ())
-        print_verdicts(parts["latency"])
-    steps.require_parity(
-        comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
-    )
+        _print(verified, document)
+    for one in verified:
+        name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
+        steps.require_parity(one.comparison.reports, name)
+
+
+def _note(verified: Sequence[Verified]) -> None:
+    """What a user might overlook, said once where it is the same for all folders."""
+    own = next((one for one in verified if not one.own_clips), None)
+    if own is not None:
+        steps.note_clips(own.clips)
+
+
+def _print(verified: Sequence[Verified], document: Mapping[str, Any]) -> None:
+    """The tables of each folder; of several, a table of all artifacts at the end."""
+    for one in verified:
+        if len(verified) > 1:
+            print(f"\n{one.manifest.folder}")
+        print_verification(one.comparison, one.manifest.labels)
+        print_layers(one.document["layers"] or ())
+        print_bisection(one.document["bisection"] or ())
+        print_verdicts(one.document["latency"])
+    if len(verified) > 1:
+        print_overview(document)

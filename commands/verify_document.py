@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Clip
@@ -58,6 +60,32 @@ def document_verification(
     }
 
 
+def combine_documents(documents: Mapping[Path, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One document of several verifications by folder: the decision over all, then each; a single one is itself."""
+    if len(documents) == 1:
+        return next(iter(documents.values()))
+    return {
+        "format": FORMAT,
+        "passed": all(document["passed"] for document in documents.values()),
+        "decision": _decide_over(documents.values()),
+        "networks": [{"folder": folder, **document} for folder, document in documents.items()],
+    }
+
+
+def _decide_over(documents: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+    """To ship all networks, or why not; a line that all of them have stands there once, without a name."""
+    found: dict[str, list[str]] = {}
+    for kind in ("reasons", "caveats"):
+        lines = [(document["network"]["name"], line) for document in documents for line in document["decision"][kind]]
+        counts = Counter(line for _, line in lines)
+        named = (
+            line if counts[line] == len(documents) or line.startswith(name) else f"{name}: {line}"
+            for name, line in lines
+        )
+        found[kind] = list(dict.fromkeys(named))
+    return {"ship": all(document["decision"]["ship"] for document in documents), **found}
+
+
 def _document_reports(
     comparison: Comparison, artifacts: Mapping[str, Artifact], clips: Iterable[Clip]
 ) -> list[dict[str, Any]]:
@@ -83,9 +111,24 @@ def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, 
         "precision": artifact.precision,
         "graph": artifact.graph,
         "format": artifact.format,
+        "work": _count_work(artifact),
         "size_bytes": artifact.path.stat().st_size,
         "sha256": artifact.sha256,
     }
+
+
+def _count_work(artifact: Artifact) -> dict[str, Any] | None:
+    """Multiply-accumulates a clip that an ONNX file asks for, and their shares by precision."""
+    if artifact.format != "onnx":
+        return None
+    from ..runtimes.graph_work import read_graph_work
+    from ..runtimes.plan import PlanError
+
+    try:
+        work = read_graph_work(artifact.path)
+    except PlanError:  # it did not run either, and its report says so
+        return None
+    return {"gmacs_a_clip": sum(work.macs.values()) / artifact.inputs[0].shape[0] / 1e9, "shares": work.shares}
 
 
 def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> dict[str, Any]:

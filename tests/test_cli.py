@@ -199,6 +199,7 @@ def test_unreadable_videos_are_refused_or_skipped_and_listed(
         (("verify", "gone"), "gone/manifest.json: no such file"),
         (("verify",), "no exported network is here"),
         (("predict", "video.mp4"), "no exported network is here"),
+        (("stream", "gone.mp4"), "gone.mp4: no such file"),
     ],
 )
 def test_bad_input_is_two_lines_and_exit_1(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from dualexport.calibration.clips import ClipSource, Video
 from dualexport.calibration.labels import label_videos
-from dualexport.commands.comparing import select_artifacts
+from dualexport.commands.comparing import find_networks, select_artifacts
 from dualexport.contracts import LabelError, ManifestError, hash_file
 from dualexport.exporter.manifest import read_manifest
 from test_cli import assert_refused, run
@@ -74,6 +74,32 @@ def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "labels": [f"action {n}" for n in range(400)]}))
     assert_refused(run(capsys, *given), "the label 'run' is no class of the network: it is none of its class names")
+
+
+def test_several_folders_are_compared_each_with_its_own_network_and_reported_together(
+    exported: Path, copy: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "bench", exported, copy, "--against", "fp16", "--seconds", 0.1, "--rounds", 2)[0] == 0
+    assert (exported / "bench.json").read_text() == (copy / "bench.json").read_text()
+    (exported / "bench.json").unlink()  # other tests read this folder
+    arguments = ("verify", exported, copy, "--clips", video, "--against", "fp16")
+    code, out, _ = run(capsys, *arguments, "--report", tmp_path / "r.json")
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert (code, document["passed"]) == (0, True)
+    assert [network["folder"] for network in document["networks"]] == [str(exported), str(copy)]
+    assert document["decision"]["reasons"] == ["the weights are random: this is no trained network"]
+    assert document["networks"][1]["latency"]["results"][1]["ratio"]["median"] > 0
+    overview = out[out.index("All networks") :]
+    assert f"{copy}/dualformer-n.fp16.onnx" in overview
+
+    (copy / "dualformer-n.fp16.onnx").write_bytes(b"")
+    assert_refused(run(capsys, *arguments), "dualformer-n.fp16.onnx has changed")
+
+
+def test_a_network_without_token_selection_comes_first(exported: Path, copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "selections": [{"selection": "T0:0.5"}]}))
+    assert [network.folder for network in find_networks([copy, exported, copy])] == [exported, copy]
 
 
 def test_a_file_that_is_no_network_fails_and_the_other_is_compared(

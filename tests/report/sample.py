@@ -62,15 +62,16 @@ def make_report(artifact: str, precision: str, agreed: int, error: float, *, pas
         "graph": "folded",
         "format": "onnx",
         "size_bytes": 9_700_000,
+        "work": {"gmacs_a_clip": 5.12, "shares": {"int8": 0.45} if precision == "int8" else {}},
         "sha256": precision * 8,
     }
 
 
-def make_latency(artifact: str, milliseconds: float, ratio: float) -> dict[str, Any]:
+def make_latency(artifact: str, milliseconds: float, ratio: float, sha256: str) -> dict[str, Any]:
     samples = np.random.default_rng(1).gamma(9, 0.02, 300) * milliseconds + milliseconds
     return {
         "artifact": artifact,
-        "sha256": "",
+        "sha256": sha256,
         "runner": "ONNX Runtime 1.31 (CPU)",
         "copies": "included",
         "batch": 1,
@@ -136,7 +137,10 @@ def make_document() -> dict[str, Any]:
             "copies": "With copies between host and device.",
             "warnings": ["the machine was busy: rounds differ by 31%"],
             "verdicts": [{"sentence": "INT8 measured 1.31x as fast as FP16 on an <NVIDIA> at batch 1."}],
-            "results": [make_latency(fp32, 41, 1.0), make_latency(fp16, 55, 1.3), make_latency(int8, 28, 0.7)],
+            "results": [
+                make_latency(name, milliseconds, milliseconds / 41, precision * 8)
+                for name, milliseconds, precision in zip(names, (41, 55, 28), ("fp32", "fp16", "int8"), strict=True)
+            ],
         },
         "layers": [make_layers(name, error) for name, error in zip(names, (1e-7, 4e-4, 2e-2), strict=True)],
         "bisection": [
@@ -155,4 +159,20 @@ def make_document() -> dict[str, Any]:
             for name, factor in zip(names, (1, 2, 3), strict=True)
         ],
         "manifest": {"schema": 1, "note": HOSTILE},
+    }
+
+
+def make_document_of_two(selected: str = "dualformer-demo-T0_0.5") -> dict[str, Any]:
+    """Two networks in one document; the second one's name is `selected`."""
+    whole, other = make_document(), make_document()
+    other["network"]["name"] = selected
+    for part in (*other["reports"], *other["latency"]["results"], *other["layers"]):
+        part["artifact"] = part["artifact"].replace("dualformer-demo", selected)
+    for plan in other["plans"]:
+        plan["model"] = plan["model"].replace("dualformer-demo", selected)
+    return {
+        "format": 1,
+        "passed": False,
+        "decision": {"ship": False, "reasons": ["an artifact failed"], "caveats": []},
+        "networks": [{"folder": "demo/whole", **whole}, {"folder": "demo/half", **other}],
     }

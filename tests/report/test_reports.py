@@ -16,7 +16,8 @@ from dualexport.report.html import render_html
 from dualexport.report.junit import render_junit
 from dualexport.report.markdown import render_markdown
 from dualexport.report.markup import Markup, tag
-from sample import HOSTILE, make_document
+from dualexport.report.overview import tabulate_overview
+from sample import HOSTILE, make_document, make_document_of_two
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 VOID = {"meta", "br", "img", "circle", "line", "path", "polyline", "rect"}
@@ -119,6 +120,41 @@ def test_markdown_tables_have_one_width_and_no_markup_of_names(document: dict[st
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
+
+
+def test_several_networks_are_in_one_table_and_in_common_pictures() -> None:
+    document = make_document_of_two()
+    page = Page(render_html(document))
+    text = " ".join(page.text)
+    assert page.open == []
+    assert text.index("Do not ship") < text.index("All artifacts") < text.index("Agreement with the reference")
+    assert page.elements.count("svg") == 2 + 2 * 5
+    table = tabulate_overview(document["networks"])
+    assert [row[0] for row in table.rows][3:6] == [
+        "dualformer-demo.int8.onnx",
+        "dualformer-demo-T0_0.5: PyTorch 2.13.0 (CPU, FP32)",
+        "dualformer-demo-T0_0.5.fp32.onnx",
+    ]
+    assert table.rows[3][1:4] == ("9.7", "5.12", "45%")
+    overall = render_markdown(document).partition("\n## dualformer")[0]
+    assert overall.count(".onnx") == 6
+    assert len(ElementTree.fromstring(render_junit(document)).findall("testsuite")) == 6
+
+
+def test_networks_of_one_name_are_told_apart_by_their_folders() -> None:
+    document = make_document_of_two("dualformer-demo")
+    names = [row[0] for row in tabulate_overview(document["networks"]).rows]
+    assert (names[1], names[5]) == ("demo/whole/dualformer-demo.fp32.onnx", "demo/half/dualformer-demo.fp32.onnx")
+    suites = ElementTree.fromstring(render_junit(document)).findall("testsuite")
+    assert len({suite.get("name") for suite in suites}) == 6
+
+
+def test_columns_of_which_nothing_is_known_are_left_out() -> None:
+    networks = make_document_of_two()["networks"]
+    assert {"MB moved", "ms a clip"} < set(tabulate_overview(networks).columns)
+    for network in networks:
+        network.update(plans=None, latency=None)
+    assert not {"MB moved", "ms a clip", "ratio"} & set(tabulate_overview(networks).columns)
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:
