@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import comparing, console, reports, steps
+from . import comparing, console, reports, spreading, steps
 from .evidence import Evidence, gather_evidence
+from .lineup import Lineup
 from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
-from .running import Reference, Runtime
+from .running import Reference, Runtime, limits_of
 from .verify_document import document_verification
 from .verify_tables import print_layers, print_verification
 
@@ -35,7 +35,8 @@ def verify(
     reference: Annotated[
         Reference,
         typer.Option(
-            help="The PyTorch network; the FP32 ONNX file, where there is no PyTorch; or the outputs in a bundle."
+            help="The PyTorch network; where there is no PyTorch, the FP32 ONNX file, the outputs in a bundle, or the "
+            "logits that the last run with PyTorch stored."
         ),
     ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
@@ -44,6 +45,14 @@ def verify(
     ] = None,
     tolerance: LogitTolerance = None,
     skip_unreadable: SkipUnreadable = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Spread the videos over N processes; with --ray, over N workers."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="Spread the videos over a Ray cluster: without ADDRESS, the one here."),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
     ] = False,
@@ -65,30 +74,30 @@ def verify(
         raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
     if reference is Reference.EXPECTED and clips is not None:
         raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
-    from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.compare import compare
+    if clips is None and (workers or ray or reference is Reference.STORED):
+        raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
+    if ray and ray not in ("auto", "local") and ":" not in ray:
+        raise typer.BadParameter(f"{ray} is no address: put DIR before --ray, or give HOST:PORT", param_hint="--ray")
+    from ..exporter.manifest import find_manifest
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
     allowed = read_limits(limits)
     manifest = find_manifest(folder)
     artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
-    with console.show_progress() as progress, ExitStack() as opened:
-        progress("loading the reference")
-        for artifact in artifacts:
-            check_artifact(artifact)
-        expected, own = comparing.open_reference(manifest, checkpoint, reference)
-        opened.enter_context(expected)
-        given = own if own is not None else steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
-        source = comparing.label_clips(given, labels)
-        candidates = comparing.open_candidates(artifacts, allowed, tolerance, opened)
-        comparison = compare(expected, candidates, source, manifest.labels, progress)
-        basis = Evidence(manifest, artifacts, source, checkpoint)
+    held = {artifact.path.name: limits_of(artifact, allowed, tolerance) for artifact in artifacts}
+    with console.show_progress() as progress:
+        given = steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
+        lineup = Lineup(manifest, artifacts, reference, checkpoint, held)
+        spread = spreading.Spread(workers, ray)
+        comparison, source = spreading.compare_lineup(lineup, comparing.label_clips(given, labels), spread, progress)
+        ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
+        basis = Evidence(manifest, ran, source, checkpoint)
         parts = gather_evidence(basis, progress, plan=plan, layers=layers)
         progress("writing the report")
         pictures = any(path.suffix.startswith(".htm") for path in report or ())
         document = document_verification(manifest, comparison, source, parts, pictures=pictures)
-    if own is None:
+    if reference is not Reference.EXPECTED:
         steps.note_clips(source)
     reports.write_reports(document, report or (), junit)
     if as_json:
@@ -97,5 +106,5 @@ def verify(
         print_verification(comparison, manifest.labels)
         print_layers(parts["layers"] or ())
     steps.require_parity(
-        comparison.reports, expected.name if reference is not Reference.TORCH else "the PyTorch network"
+        comparison.reports, comparison.reference if reference is not Reference.TORCH else "the PyTorch network"
     )

@@ -81,7 +81,7 @@ def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, 
         "precision": artifact.precision,
         "graph": artifact.graph,
         "format": artifact.format,
-        "size_bytes": artifact.path.stat().st_size,
+        "size_bytes": artifact.path.stat().st_size if artifact.path.is_file() else None,
         "sha256": artifact.sha256,
     }
 
