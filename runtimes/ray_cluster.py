@@ -17,7 +17,7 @@ from ..contracts import DualExportError, RunnerError
 from .lanes import LaneLostError
 from .processes import Crew, Worker, answer
 
-AUTO = "auto"
+AUTO, LOCAL = "auto", "local"
 FIX = "install the same dualexport with its extras on every machine of the cluster; paths must be the same there"
 
 
@@ -61,13 +61,20 @@ class _Actor:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address != AUTO:
-        ray.init(address=address, **quiet)
-    else:
+    if address == AUTO:
         try:
             ray.init(address=AUTO, **quiet)
         except ConnectionError:
-            ray.init(address="local", include_dashboard=False, **quiet)
+            address = LOCAL
+    if address == LOCAL:
+        try:
+            ray.init(address=LOCAL, include_dashboard=False, **quiet)
+        except Exception as error:  # noqa: BLE001  # of no narrower class where its processes do not start in time
+            raise RunnerError(
+                f"Ray does not start here: {error}", fix="free memory and processors, or --workers"
+            ) from error
+    elif address != AUTO:
+        ray.init(address=address, **quiet)
     try:
         yield
     finally:
