@@ -3,9 +3,9 @@
 Usage: python benchmarks/verify.py DIR CLIPS [--clips 200]
 
 DIR is what `dualexport onnx` wrote, CLIPS a source of at least so many videos. The bare time is that of every runner
-alone, one after the other, on clips that are in memory: on half of them before `verify` and on half behind it, since other
-work on the machine comes and goes. Peak memory is that of `verify` on a quarter of the clips and on all, each in a process
-of its own. `verify` runs on a copy of DIR.
+alone, one after the other, on clips that are in memory: on half of them before `verify` and on half behind it, since
+other work on the machine comes and goes. Peak memory is that of `verify` on a quarter of the clips and on all, each in
+a process of its own. `verify` runs on a copy of DIR.
 """
 
 from __future__ import annotations
@@ -76,9 +76,8 @@ def main() -> None:
     behind = time_bare(manifest, source, len(videos) - len(videos) // 2)
     total = sum(before.values()) + sum(behind.values())
     for name, seconds in before.items():
-        print(
-            f"{name:<40} {seconds + behind[name]:8.1f} s bare on {len(videos)} clips: {seconds:.1f} + {behind[name]:.1f}"
-        )
+        both = seconds + behind[name]
+        print(f"{name:<40} {both:8.1f} s bare on {len(videos)} clips: {seconds:.1f} before, {behind[name]:.1f} behind")
     print(f"{'verify':<40} {whole:8.1f} s, {whole / total:.2f} of the sum of the bare times")
     print(
         f"peak memory: {few_mb:.0f} MB on {len(videos) // 4} clips ({quarter:.1f} s), {all_mb:.0f} MB on {len(videos)}"

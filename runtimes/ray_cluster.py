@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported and when it starts a cluster
@@ -31,7 +32,7 @@ def open_ray(
     started for this run alone. Raises what `make` raises, and RunnerError where the cluster or a worker is not there.
     """
     try:
-        with _connected(address):
+        with redirect_stdout(sys.stderr), _connected(address):  # where Ray says what becomes of workers
             threads, count = _share_processors(workers, on_gpu)
             needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
             remote = ray.remote(_Actor).options(max_concurrency=lanes_each, **needs)
@@ -69,10 +70,9 @@ def _connected(address: str) -> Iterator[None]:
     if address == LOCAL:
         try:
             ray.init(address=LOCAL, include_dashboard=False, **quiet)
-        except Exception as error:  # noqa: BLE001  # of no narrower class where its processes do not start in time
-            raise RunnerError(
-                f"Ray does not start here: {error}", fix="free memory and processors, or --workers"
-            ) from error
+        except Exception as error:  # of no narrower class where its processes do not start in time
+            fix = "free memory and processors, or use --workers without --ray"
+            raise RunnerError(f"Ray does not start here: {error}", fix=fix) from error
     elif address != AUTO:
         ray.init(address=address, **quiet)
     try:
