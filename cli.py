@@ -41,12 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an expected error is two lines on stderr and exit code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app([argument for argument in given if argument != "--debug"], prog_name="dualexport")
+        app(_complete([argument for argument in given if argument != "--debug"]), prog_name="dualexport")
     except DualExportError as error:
         if "--debug" in given:
             raise
         console.print_error(str(error), error.fix)
         sys.exit(1)
+
+
+def _complete(arguments: Sequence[str]) -> list[str]:
+    """`--ray` without an address looks for a cluster itself; Typer knows no option whose value may be left out."""
+    following = [*arguments[1:], "-"]
+    return [
+        "--ray=auto" if argument == "--ray" and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
 
 
 @app.callback(invoke_without_command=True)

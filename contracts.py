@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -58,6 +59,9 @@ class DualExportError(Exception):
     def __init__(self, message: str, *, fix: str) -> None:
         super().__init__(message)
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), fix=self.fix), self.args  # it may come from another process
 
 
 class CheckpointError(DualExportError):

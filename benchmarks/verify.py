@@ -3,14 +3,16 @@
 Usage: python benchmarks/verify.py DIR CLIPS [--clips 200]
 
 DIR is what `dualexport onnx` wrote, CLIPS a source of at least so many videos. The bare time is that of every runner
-alone, one after the other, on clips that are in memory. Peak memory is that of `verify` on a quarter of the clips and
-on all, each in a process of its own.
+alone, one after the other, on clips that are in memory: on half of them before `verify` and on half behind it, since
+other work on the machine comes and goes. Peak memory is that of `verify` on a quarter of the clips and on all, each in
+a process of its own. `verify` runs on a copy of DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,9 +45,10 @@ def time_bare(manifest: Manifest, source: ClipSource, clips: int) -> dict[str, f
     return seconds
 
 
-def time_verify(folder: Path, videos: list[Path]) -> tuple[float, float]:
+def time_verify(original: Path, videos: list[Path]) -> tuple[float, float]:
     """Wall seconds and peak resident megabytes of `dualexport verify` on `videos`, start of the process included."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed, tempfile.TemporaryDirectory() as place:
+        folder = shutil.copytree(original, Path(place) / original.name)
         listed.write("".join(f"{video.resolve()}\n" for video in videos))
         listed.flush()
         command = [sys.executable, "-m", "dualexport", "verify", str(folder), "--clips", listed.name, "--json"]
@@ -66,12 +69,15 @@ def main() -> None:
     options = parser.parse_args()
     manifest = read_manifest(options.folder)
     videos = [video.path for video in list_videos(options.source)][: options.clips]
-    bare = time_bare(manifest, ClipSource(options.source, manifest.preprocessing), len(videos))
-    total = sum(bare.values())
-    for name, seconds in bare.items():
-        print(f"{name:<40} {seconds:8.1f} s bare on {len(videos)} clips")
+    source = ClipSource(options.source, manifest.preprocessing)
     quarter, few_mb = time_verify(options.folder, videos[: len(videos) // 4])
+    before = time_bare(manifest, source, len(videos) // 2)
     whole, all_mb = time_verify(options.folder, videos)
+    behind = time_bare(manifest, source, len(videos) - len(videos) // 2)
+    total = sum(before.values()) + sum(behind.values())
+    for name, seconds in before.items():
+        both = seconds + behind[name]
+        print(f"{name:<40} {both:8.1f} s bare on {len(videos)} clips: {seconds:.1f} before, {behind[name]:.1f} behind")
     print(f"{'verify':<40} {whole:8.1f} s, {whole / total:.2f} of the sum of the bare times")
     print(
         f"peak memory: {few_mb:.0f} MB on {len(videos) // 4} clips ({quarter:.1f} s), {all_mb:.0f} MB on {len(videos)}"

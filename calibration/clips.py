@@ -61,9 +61,9 @@ class ClipSource:
     ) -> None:
         self.videos = _spread(list_videos(path), max_clips // views if max_clips else None)
         self.skipped: tuple[SkippedVideo, ...] = ()
-        self._path = path
+        self.path = path
+        self.views = views
         self._preprocessing = preprocessing
-        self._views = views
         self._skip_unreadable = skip_unreadable
 
     def of(self, videos: Sequence[Video]) -> ClipSource:
@@ -73,25 +73,32 @@ class ClipSource:
         return other
 
     def __iter__(self) -> Iterator[Clip]:
-        self.skipped = ()
         read = 0
+        for read, clip in enumerate(self.read(), 1):  # noqa: B007  # counted
+            yield clip
+        if not read:
+            raise self.nothing_read()
+
+    def read(self) -> Iterator[Clip]:
+        """The clips as iterating gives them, but none is no error: this may be a part of a larger source."""
+        self.skipped = ()
         for video in self.videos:
             try:
-                for clip in _read_clips(video, self._preprocessing, self._views):
-                    yield clip
-                    read += 1
+                yield from _read_clips(video, self._preprocessing, self.views)
             except ClipError as error:
                 if not self._skip_unreadable:
                     raise
                 self.skipped += (SkippedVideo(video.name, str(error)),)
-        if not read:
-            raise ClipError(
-                f"{self._path}: none of its {len(self.videos)} videos could be read",
-                fix="run without --skip-unreadable to see why",
-            )
+
+    def nothing_read(self) -> ClipError:
+        """The error of a source without a readable video."""
+        return ClipError(
+            f"{self.path}: none of its {len(self.videos)} videos could be read",
+            fix="run without --skip-unreadable to see why",
+        )
 
     def __length_hint__(self) -> int:
-        return len(self.videos) * self._views
+        return len(self.videos) * self.views
 
     def split(self, every: int) -> tuple[ClipSource, ClipSource]:
         """The source without each `every`-th video, and those: both need not be read to be told apart."""

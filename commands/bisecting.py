@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Precision, Progress, QuantizationError, Runner
+from ..contracts import Artifact, Precision, Progress, QuantizationError
 from . import console, steps
-from .comparing import has_unknown_labels
+from .comparing import has_unknown_labels, open_reference
 from .sensitive_layers import SENSITIVITY_CLIPS, open_graph
 
 if TYPE_CHECKING:
     from ..calibration.unquantize import QuantizedGraph
     from ..exporter.manifest import Manifest
-    from ..runtimes.compare import Candidate, Comparison
+    from ..runtimes.compare import Comparison
     from ..runtimes.limits import Limits
     from ..runtimes.recorded import RecordedRunner
     from ..runtimes.tally import ComparisonReport
     from .evidence import Evidence
+    from .lineup import Lineup
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +69,21 @@ class Bisection:
 
 
 def bisect_failures(
-    evidence: Evidence,
-    reference: Runner,
-    candidates: Mapping[str, Candidate],
-    comparison: Comparison,
-    progress: Progress,
+    lineup: Lineup, evidence: Evidence, comparison: Comparison, progress: Progress
 ) -> list[dict[str, Any]]:
     """Bisect every INT8 graph that ran and misses a limit; what is not bisected is noted, with the reason."""
     reports = {report.artifact: report for report in comparison.reports if not report.passed}
     if not reports:
         console.note("nothing to bisect: every artifact holds its limits")
     found = []
-    for artifact in evidence.artifacts:
+    for artifact in lineup.artifacts:
         name = artifact.path.name
         if name not in reports:
             continue
         try:
             _require_bisectable(artifact, reports[name])
             with steps.needing_extra("verify --bisect"):
-                found.append(_bisect(artifact, evidence, reference, candidates[name], progress).document())
+                found.append(_bisect(artifact, lineup, evidence, progress).document())
         except QuantizationError as error:
             console.note(f"{name} is not bisected: {error}; {error.fix}")
     return found
@@ -100,9 +98,7 @@ def _require_bisectable(artifact: Artifact, report: ComparisonReport) -> None:
         raise QuantizationError(f"it did not run ({report.failure})", fix="make it again with `dualexport int8`")
 
 
-def _bisect(
-    artifact: Artifact, evidence: Evidence, reference: Runner, candidate: Candidate, progress: Progress
-) -> Bisection:
+def _bisect(artifact: Artifact, lineup: Lineup, evidence: Evidence, progress: Progress) -> Bisection:
     """Look for whole blocks first, then for the layers of those that it takes."""
     from ..calibration.linear_layers import block_of
     from ..calibration.smallest_set import find_smallest
@@ -111,15 +107,16 @@ def _bisect(
 
     base = _find_base(artifact, evidence.manifest)
     graph = read_quantized(artifact.path, base.path)
-    few = tuple(islice(evidence.clips, SENSITIVITY_CLIPS))
+    few = tuple(islice(copy(evidence.clips), SENSITIVITY_CLIPS))
 
     def narrow(groups: Sequence[frozenset[str]]) -> tuple[str, ...]:
         ranked = rank_damage(graph, groups, few, open_graph, progress)
         found = find_smallest(ranked, lambda chosen: trials.passes(frozenset().union(*chosen)))
         return tuple(layer for layer in graph.layers if any(layer in group for group in found))
 
-    with RecordedRunner(reference) as recorded:
-        trials = _Trials(artifact.path.name, graph, evidence, recorded, candidate.limits, progress)
+    reference, _ = open_reference(lineup.manifest, lineup.checkpoint, lineup.reference)
+    with reference, RecordedRunner(reference) as recorded:
+        trials = _Trials(artifact.path.name, graph, evidence, recorded, lineup.limits[artifact.path.name], progress)
         if not trials.passes(frozenset(graph.layers)):
             return Bisection(artifact.path.name, base.precision, len(trials.reports))
         layers = narrow([frozenset(block) for _, block in groupby(graph.layers, key=block_of)])

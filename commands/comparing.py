@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..contracts import (
     Artifact,
@@ -20,7 +22,7 @@ from ..contracts import (
 from ..runtimes.cuda import CudaError
 from ..runtimes.engine import EngineError
 from . import console, steps
-from .running import Reference, Runtime, choose_artifact, limits_of, list_artifacts, open_artifact, open_network
+from .running import Reference, Runtime, choose_artifact, list_artifacts, open_beside_others, open_network
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -68,28 +70,66 @@ def select_artifacts(
 
 
 def open_reference(
-    manifest: Manifest, checkpoint: Path | None, reference: Reference
+    manifest: Manifest, checkpoint: Path | None, reference: Reference, threads: int | None = None
 ) -> tuple[Runner, Iterable[Clip] | None]:
-    """What artifacts are compared with, and its clips where they are its own. All but PyTorch's network is noted."""
+    """What artifacts are compared with, and its clips where they are its own."""
     if reference is Reference.TORCH:
-        return _open_torch(manifest, checkpoint), None
+        return _open_torch(manifest, checkpoint, threads), None
+    if reference is Reference.STORED:
+        from ..runtimes.stored_reference import FILE_NAME as STORED_NAME
+        from ..runtimes.stored_reference import StoredReference
+
+        path = manifest.folder / STORED_NAME
+        return StoredReference(path, describe_network(manifest), manifest.preprocessing), None
     if reference is Reference.EXPECTED:
         from ..runtimes.expected import FILE_NAME, ExpectedRunner
 
         stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
         return stored, stored.clips
+    from ..exporter.manifest import check_artifact
+
     artifact = require_fp32(manifest)
-    console.note(f"the reference is {artifact.path.name}, not the trained network: an error in it stays unseen")
+    check_artifact(artifact)
     with steps.needing_extra("verify"):
-        return open_artifact(artifact), None
+        return open_beside_others(artifact, threads), None
 
 
-def _open_torch(manifest: Manifest, checkpoint: Path | None) -> Runner:
+def note_reference(manifest: Manifest, reference: Reference) -> None:
+    """Say which errors stay unseen where the reference is a file that was made from the network."""
+    if reference is Reference.ONNX:
+        name = require_fp32(manifest).path.name
+        console.note(f"the reference is {name}, not the trained network: an error in it stays unseen")
+
+
+def describe_network(manifest: Manifest) -> dict[str, Any]:
+    """What the reference's logits for given frames depend on: weights, architecture, preprocessing."""
+    weights = manifest.weights
+    return {
+        "size": manifest.size.value,
+        "classes": manifest.classes,
+        "selections": [str(selection) for selection in manifest.selections],
+        "sha256": weights.sha256,
+        "seed": weights.seed,
+        "selector_seed": weights.selector_seed,
+        "preprocessing": asdict(manifest.preprocessing),
+    }
+
+
+def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None) -> Runner:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep; read when PyTorch is loaded
     try:
         with steps.needing_extra("verify"):
-            return open_network(manifest, checkpoint)
+            network = open_network(manifest, checkpoint)
+            if threads is not None:
+                from ..runtimes.torch_runner import use_threads
+
+                use_threads(threads)
+            return network
     except MissingDependencyError as error:
-        fix = f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx"
+        fix = (
+            f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx, or "
+            "--reference stored where an earlier run left its reference's logits"
+        )
         raise MissingDependencyError(str(error), fix=fix) from error
 
 
@@ -104,18 +144,24 @@ def require_fp32(manifest: Manifest) -> Artifact:
 
 
 def open_candidates(
-    artifacts: Sequence[Artifact], limits: Mapping[Precision, Limits], tolerance: float | None, opened: ExitStack
+    artifacts: Sequence[Artifact], limits: Mapping[str, Limits], opened: ExitStack, threads: int | None = None
 ) -> dict[str, Candidate]:
-    """A runner an artifact, closed with `opened`; what does not load is a candidate that failed."""
+    """A runner an artifact, closed with `opened`; what is gone, changed or does not load is a candidate that failed.
+
+    `limits` are by file name.
+    """
+    from ..exporter.manifest import check_artifact
     from ..runtimes.compare import Candidate
 
     candidates = {}
     for artifact in artifacts:
-        limit = limits_of(artifact, limits, tolerance)
+        name = artifact.path.name
         try:
-            candidates[artifact.path.name] = Candidate(opened.enter_context(open_artifact(artifact)), limit)
-        except (RunnerError, EngineError, CudaError, MissingDependencyError) as error:
-            candidates[artifact.path.name] = Candidate(None, limit, str(error))
+            check_artifact(artifact)
+            runner = opened.enter_context(open_beside_others(artifact, threads))
+            candidates[name] = Candidate(runner, limits[name])
+        except (ManifestError, RunnerError, EngineError, CudaError, MissingDependencyError) as error:
+            candidates[name] = Candidate(None, limits[name], str(error))
     return candidates
 
 

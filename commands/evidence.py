@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -62,7 +63,7 @@ def compare_layers(evidence: Evidence, progress: Progress) -> tuple[LayerReport,
                 graphs[artifact.path.name] = (TappedGraph(artifact.path, taps.tensors), artifact.precision)
             except RunnerError as error:
                 console.note(f"blocks are not compared: {error}")
-        reports += compare_blocks(graphs, taps.run, islice(evidence.clips, LAYER_CLIPS), progress)
+        reports += compare_blocks(graphs, taps.run, islice(copy(evidence.clips), LAYER_CLIPS), progress)
     return tuple(reports)
 
 

@@ -33,6 +33,7 @@ class Reference(str, Enum):
     TORCH = "torch"
     ONNX = "onnx"
     EXPECTED = "expected"
+    STORED = "stored"
 
 
 def list_artifacts(manifest: Manifest, runtime: Runtime) -> tuple[Artifact, ...]:
@@ -62,6 +63,15 @@ def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunne
     from ..runtimes.onnx_runner import OnnxRunner
 
     return OnnxRunner(artifact.path)
+
+
+def open_beside_others(artifact: Artifact, threads: int | None = None) -> TimedRunner:
+    """The same, for where decoding and other runners want the cores too: its threads sleep when they have to wait."""
+    if artifact.format == FORMAT:
+        return open_artifact(artifact)
+    from ..runtimes.onnx_runner import OnnxRunner
+
+    return OnnxRunner(artifact.path, threads=threads, spinning=False)
 
 
 def open_network(manifest: Manifest, checkpoint: Path | None = None) -> TimedRunner:

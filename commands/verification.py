@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,9 @@ from ..contracts import Artifact, Clip, Precision, Progress
 from . import comparing, steps
 from .bisecting import bisect_failures
 from .evidence import Evidence, gather_evidence
-from .running import Reference, Runtime
+from .lineup import Lineup
+from .running import Reference, limits_of
+from .spreading import Spread, compare_lineup
 from .verify_document import document_verification
 
 if TYPE_CHECKING:
@@ -29,12 +30,11 @@ class VerifyOptions:
     labels: Path | None
     views: int
     skip_unreadable: bool
-    against: str
-    runtime: Runtime | None
     reference: Reference
     checkpoint: Path | None
     limits: Mapping[Precision, Limits]
     tolerance: float | None
+    spread: Spread
     layers: bool
     bisect: bool
     plan: bool
@@ -52,16 +52,6 @@ class Verified:
     document: Mapping[str, Any]
 
 
-def select_unchanged(manifest: Manifest, options: VerifyOptions) -> tuple[Artifact, ...]:
-    """What of a folder is to be compared, each file there and unchanged. Raises ManifestError."""
-    from ..exporter.manifest import check_artifact
-
-    artifacts = comparing.select_artifacts(manifest, options.against, options.runtime, options.reference)
-    for artifact in artifacts:
-        check_artifact(artifact)
-    return artifacts
-
-
 def verify_folder(
     manifest: Manifest, artifacts: tuple[Artifact, ...], options: VerifyOptions, progress: Progress
 ) -> Verified:
@@ -70,24 +60,15 @@ def verify_folder(
     An artifact out of its limits is in the result, not an error. Raises what opening the reference and the clips
     raises.
     """
-    from ..runtimes.compare import compare
-
-    with ExitStack() as opened:
-        progress("loading the reference")
-        expected, own = comparing.open_reference(manifest, options.checkpoint, options.reference)
-        opened.enter_context(expected)
-        given = own
-        if given is None:
-            given = steps.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
-        source = comparing.label_clips(given, options.labels)
-        candidates = comparing.open_candidates(artifacts, options.limits, options.tolerance, opened)
-        names = comparing.list_class_names(manifest, source)
-        comparison = compare(expected, candidates, source, names, progress)
-        basis = Evidence(manifest, artifacts, source, options.checkpoint)
-        parts = gather_evidence(basis, progress, plan=options.plan, layers=options.layers)
-        parts["bisection"] = (
-            bisect_failures(basis, expected, candidates, comparison, progress) if options.bisect else None
-        )
+    held = {artifact.path.name: limits_of(artifact, options.limits, options.tolerance) for artifact in artifacts}
+    lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, held)
+    given = steps.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
+    labelled = comparing.label_clips(given, options.labels)
+    comparison, source = compare_lineup(lineup, labelled, options.spread, progress)
+    ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
+    basis = Evidence(manifest, ran, source, options.checkpoint)
+    parts = gather_evidence(basis, progress, plan=options.plan, layers=options.layers)
+    parts["bisection"] = bisect_failures(lineup, basis, comparison, progress) if options.bisect else None
     progress("writing the report")
     document = document_verification(manifest, comparison, source, parts, pictures=options.pictures)
-    return Verified(manifest, comparison, source, own is not None, document)
+    return Verified(manifest, comparison, source, options.reference is Reference.EXPECTED, document)

@@ -11,7 +11,8 @@ import typer
 from . import comparing, console, reports, steps
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 from .running import Reference, Runtime
-from .verification import Verified, VerifyOptions, select_unchanged, verify_folder
+from .spreading import Spread
+from .verification import Verified, VerifyOptions, verify_folder
 from .verify_document import combine_documents
 from .verify_tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
 
@@ -32,7 +33,8 @@ def verify(
     reference: Annotated[
         Reference,
         typer.Option(
-            help="The PyTorch network; the FP32 ONNX file, where there is no PyTorch; or the outputs in a bundle."
+            help="The PyTorch network; where there is no PyTorch, the FP32 ONNX file, the outputs in a bundle, or the "
+            "logits that the last run with PyTorch stored."
         ),
     ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
@@ -41,6 +43,14 @@ def verify(
     ] = None,
     tolerance: LogitTolerance = None,
     skip_unreadable: SkipUnreadable = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Spread the videos over N processes; with --ray, over N workers."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="Spread the videos over a Ray cluster: without ADDRESS, the one here."),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
     ] = False,
@@ -71,6 +81,10 @@ def verify(
         raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
     if reference is Reference.EXPECTED and clips is not None:
         raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
+    if clips is None and (workers or ray or reference is Reference.STORED):
+        raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
+    if ray and ray not in ("auto", "local") and ":" not in ray:
+        raise typer.BadParameter(f"{ray} is no address: put DIR before --ray, or give HOST:PORT", param_hint="--ray")
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
@@ -79,18 +93,20 @@ def verify(
         labels=labels,
         views=views,
         skip_unreadable=skip_unreadable,
-        against=against,
-        runtime=runtime,
         reference=reference,
         checkpoint=checkpoint,
         limits=read_limits(limits),
         tolerance=tolerance,
+        spread=Spread(workers, ray),
         layers=layers,
         bisect=bisect,
         plan=plan,
         pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
     )
-    subjects = [(manifest, select_unchanged(manifest, options)) for manifest in comparing.find_networks(folders)]
+    subjects = [
+        (manifest, comparing.select_artifacts(manifest, against, runtime, reference))
+        for manifest in comparing.find_networks(folders)
+    ]
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)

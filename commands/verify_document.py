@@ -112,7 +112,7 @@ def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, 
         "graph": artifact.graph,
         "format": artifact.format,
         "work": _count_work(artifact),
-        "size_bytes": artifact.path.stat().st_size,
+        "size_bytes": artifact.path.stat().st_size if artifact.path.is_file() else None,
         "sha256": artifact.sha256,
     }
 

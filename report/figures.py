@@ -58,7 +58,7 @@ def agreement_rows(document: Document) -> list[tuple[str, ...]]:
     return [
         (
             report["artifact"],
-            f"{report['size_bytes'] / 1e6:.1f}",
+            "" if report["size_bytes"] is None else f"{report['size_bytes'] / 1e6:.1f}",
             str(report["clips"]),
             share(report["agreement"]),
             percent(report["top5_agreement"] if report["clips"] else None),

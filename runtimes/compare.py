@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import length_hint
 
 from ..contracts import Array, Clip, ClipError, Progress, Runner, RunnerError, no_progress
@@ -18,6 +18,19 @@ class Candidate:
     """What is compared with the reference, and how close it has to come; no runner where it did not load, and why."""
 
     runner: Runner | None
+    limits: Limits
+    failure: str | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.runner.name if self.runner else "", self.limits, self.failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a report says of a candidate beside its figures: what runs it, its limits, and why it did not load."""
+
+    runner: str
     limits: Limits
     failure: str | None = None
 
@@ -43,12 +56,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class GroupLogits:
-    """What all runners made of the same clips: logits (clips, classes) by artifact, or why there are none."""
+    """What all runners made of the same clips: logits (clips, classes) by artifact, or why there are none.
+
+    `frames` are SHA-256 digests of what the clips show, where they are wanted, empty for clips stored as float32.
+    """
 
     clips: tuple[View, ...]
     reference: Array
     artifacts: Mapping[str, Array]
     failures: Mapping[str, str] = field(default_factory=dict)
+    frames: tuple[bytes, ...] = ()
 
 
 def compare(
@@ -66,27 +83,44 @@ def compare(
     compare: nothing compared is no agreement; LabelError for a label that is no class.
     """
     groups = infer_groups(reference, candidates, clips)
-    return summarize(reference.name, candidates, track(groups, length_hint(clips), progress), names)
+    entries = {name: candidate.entry for name, candidate in candidates.items()}
+    return summarize(reference.name, entries, track(groups, length_hint(clips), progress), names)
 
 
 def infer_groups(
     reference: Runner, candidates: Mapping[str, Candidate], clips: Iterable[Clip]
 ) -> Iterator[GroupLogits]:
     """Logits of all runners, some whole videos at a time; a candidate that failed is not asked again."""
-    batch = max(
-        runner.inputs[0].shape[0] for runner in [reference, *(c.runner for c in candidates.values() if c.runner)]
-    )
-    failures = {name: candidate.failure for name, candidate in candidates.items() if candidate.failure is not None}
-    for group in group_videos(read_ahead(clips), batch):
-        expected, found = infer_logits(reference, group), {}
-        for name, candidate in candidates.items():
-            if candidate.runner is None or name in failures:
-                continue
-            try:
-                found[name] = infer_logits(candidate.runner, group)
-            except RunnerError as error:
-                failures[name] = str(error)
-        yield GroupLogits(tuple(View.of(clip) for clip in group), expected, found, dict(failures))
+    asked = dict(candidates)
+    for group in group_videos(read_ahead(clips), find_batch(reference, candidates)):
+        logits = infer_group(reference, asked, group)
+        asked |= {name: replace(asked[name], runner=None, failure=why) for name, why in logits.failures.items()}
+        yield logits
+
+
+def infer_group(reference: Runner, candidates: Mapping[str, Candidate], group: Sequence[Clip]) -> GroupLogits:
+    """Logits of all runners for the same clips; a candidate that breaks off has failed, the reference must not."""
+    found, failures = {}, {}
+    try:
+        expected = infer_logits(reference, group)
+    except RunnerError as error:
+        names = dict.fromkeys((group[0].name, group[-1].name))
+        raise RunnerError(f"{' to '.join(names)}: {error}", fix=error.fix) from error
+    for name, candidate in candidates.items():
+        if candidate.runner is None:
+            failures[name] = candidate.failure or "it was not loaded"
+            continue
+        try:
+            found[name] = infer_logits(candidate.runner, group)
+        except RunnerError as error:
+            failures[name] = str(error)
+    return GroupLogits(tuple(View.of(clip) for clip in group), expected, found, failures)
+
+
+def find_batch(reference: Runner, candidates: Mapping[str, Candidate]) -> int:
+    """The largest batch of all runners: what a group of clips has to fill."""
+    runners = [reference, *(candidate.runner for candidate in candidates.values() if candidate.runner)]
+    return max(runner.inputs[0].shape[0] for runner in runners)
 
 
 def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Clip]]:
@@ -102,15 +136,15 @@ def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Cli
 
 
 def summarize(
-    reference: str, candidates: Mapping[str, Candidate], groups: Iterable[GroupLogits], names: Sequence[str] | None
+    reference: str, entries: Mapping[str, Entry], groups: Iterable[GroupLogits], names: Sequence[str] | None
 ) -> Comparison:
-    """The figures of all groups, taken in their order; raises as `compare` does."""
-    tallies = {name: Tally() for name in candidates}
-    failures = {name: candidate.failure for name, candidate in candidates.items()}
+    """The figures of all groups, taken in their order, of each artifact until it fails; raises as `compare` does."""
+    tallies = {name: Tally() for name in entries}
+    failures = {name: entry.failure for name, entry in entries.items()}
     own, clips, videos = AccuracyTally(), 0, 0
     for group in groups:
         clips += len(group.clips)
-        failures.update(group.failures)
+        failures |= {name: failures[name] or why for name, why in group.failures.items()}
         for rows in _list_videos(group.clips):
             views, expected = group.clips[rows], group.reference[rows]
             given = None if names is None else views[0].label
@@ -119,12 +153,12 @@ def summarize(
             if label is not None:
                 own.add(expected, label)
             for name, logits in group.artifacts.items():
-                tallies[name].add(VideoLogits(views, expected, label), logits[rows])
+                if failures[name] is None:
+                    tallies[name].add(VideoLogits(views, expected, label), logits[rows])
     if not clips:
         raise ClipError("no clip to compare", fix="give a source with at least one readable video")
     reports = tuple(
-        tallies[name].report(name, candidate.runner.name if candidate.runner else "", candidate.limits, failures[name])
-        for name, candidate in candidates.items()
+        tallies[name].report(name, entry.runner, entry.limits, failures[name]) for name, entry in entries.items()
     )
     return Comparison(reference, clips, videos, own.videos, own.report(), reports)
 

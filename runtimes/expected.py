@@ -60,11 +60,11 @@ class ExpectedRunner:
             Clip(str(name), number, clip, preprocessing)
             for number, (name, clip) in enumerate(zip(names, frames, strict=True))
         )
-        self._logits = {_key(clip): row for clip, row in zip(frames, logits, strict=True)}
+        self._logits = {key_of(clip): row for clip, row in zip(frames, logits, strict=True)}
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The stored logits of one clip."""
-        row = self._logits.get(_key(feeds["clip"][0]))
+        row = self._logits.get(key_of(feeds["clip"][0]))
         if row is None:
             raise RunnerError("no outputs are stored for this clip", fix="leave --clips out with --reference expected")
         return {"logits": row[None]}
@@ -91,5 +91,6 @@ def _require_bounded(path: Path) -> None:
             raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
 
 
-def _key(clip: Array) -> bytes:
+def key_of(clip: Array) -> bytes:
+    """SHA-256 of the uint8 frames of a clip, by which its logits are found."""
     return hashlib.sha256(np.ascontiguousarray(clip).tobytes()).digest()

@@ -11,6 +11,11 @@ import torch
 from ..contracts import Array, TensorSpec
 
 
+def use_threads(threads: int) -> None:
+    """Compute with so many threads from now on, in the whole process."""
+    torch.set_num_threads(threads)
+
+
 class TorchRunner:
     """A network as a runner; `network` takes its inputs in the order of `inputs` and returns one tensor."""
 
