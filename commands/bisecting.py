@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Precision, Progress, QuantizationError
+from ..contracts import Artifact, ManifestError, Precision, Progress, QuantizationError, RunnerError
 from . import console, steps
 from .comparing import has_unknown_labels, open_reference
 from .sensitive_layers import SENSITIVITY_CLIPS, open_graph
@@ -84,7 +84,7 @@ def bisect_failures(
             _require_bisectable(artifact, reports[name])
             with steps.needing_extra("verify --bisect"):
                 found.append(_bisect(artifact, lineup, evidence, progress).document())
-        except QuantizationError as error:
+        except (QuantizationError, ManifestError, RunnerError) as error:
             console.note(f"{name} is not bisected: {error}; {error.fix}")
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ LOGITS = "logits"
 # Relative error that rounding alone leaves after a block; below it, growth says nothing.
 ROUNDING = MappingProxyType({Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.INT8: 2e-2})
 STANDS_OUT = 5.0  # times the error before, or rounding
+CLASSIFIER_GROWTH = 2.0  # by which the error of sound logits may exceed that of every block
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,30 @@ def compare_blocks(
     return tuple(reports)
 
 
-def find_entry(blocks: Iterable[BlockError], rounding: float) -> str | None:
-    """The block at which the error grows the most, if to several times what was before and what rounding makes."""
-    before, found, largest = rounding, None, STANDS_OUT
+def find_entry(blocks: Sequence[BlockError], rounding: float) -> str | None:
+    """The block at which the error grows the most, if to several times what was before and what rounding makes.
+
+    Where none does, and yet the logits are far off, a block in which less than usual is rounded hides it: what rounding
+    makes is taken for less then.
+    """
+    found = _find_jump(blocks, rounding)
+    if found is None and blocks and blocks[-1].relative_error > STANDS_OUT * rounding:
+        found = _find_jump(blocks, rounding / STANDS_OUT)
+    return found
+
+
+def _find_jump(blocks: Sequence[BlockError], rounding: float) -> str | None:
+    """A block is held against the one before it; the logits against the worst block, and that with more allowance.
+
+    Along the network an error is averaged out, and the classifier brings it back.
+    """
+    before, worst, found, largest = rounding, rounding, None, STANDS_OUT
     for block in blocks:
         error = math.inf if math.isnan(block.relative_error) else block.relative_error
-        if error / before > largest:
-            found, largest = block.name, error / before
-        before = max(before, error)
+        growth = error / worst / CLASSIFIER_GROWTH if block.name == LOGITS else error / before
+        if growth > largest:
+            found, largest = block.name, growth
+        before, worst = max(rounding, error), max(worst, error)
     return found
 
 

@@ -93,3 +93,12 @@ def test_an_error_enters_where_it_grows_the_most() -> None:
     assert entry(1e-4, 1e-4, 0.5, 0.6) == "2"
     assert entry(0.5, 0.6, 0.7) == "0"
     assert entry(1e-4, float("nan"), float("nan")) == "1"
+
+
+def test_in_int8_a_late_block_s_error_is_not_taken_for_the_classifier_s() -> None:
+    def entry(**errors: float) -> str | None:
+        return find_entry([BlockError(name, error, error) for name, error in errors.items()], 2e-2)
+
+    assert entry(first=1e-3, second=1.8e-2, third=3.4e-3, fourth=4.1e-2, logits=0.21) == "fourth"
+    assert entry(first=1e-3, second=1.8e-2, third=3.4e-3, fourth=4.4e-3, logits=1.4e-2) is None
+    assert entry(first=1e-3, second=1.8e-2, third=3.4e-3, fourth=4.4e-3, logits=0.41) == "logits"
