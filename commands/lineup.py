@@ -76,9 +76,7 @@ class PortionWorker:
 
     def __init__(self, lineup: Lineup, source: ClipSource, threads: int | None = None) -> None:
         self._lineup, self._source, self._threads = lineup, source, threads
-        self._failed: dict[
-            str, tuple[int, str]
-        ] = {}  # by artifact: in the portion that starts where it broke off, and how
+        self._failed: dict[str, tuple[int, str]] = {}  # by artifact: the start of the portion it broke off in, and how
         self._stack = ExitStack()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         try:
