@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/report_picture.py FOLDER... --calibrate CALIBRATION --held-out HELD_OUT
 
-Each FOLDER is what `dualexport onnx --model demo --input uint8` wrote, with or without `--stts T0:0.5`. Calibrates INT8 on
-CALIBRATION, measures latency, and verifies on HELD_OUT (at least 200 labelled videos that nothing was calibrated on), the
-latter two over all folders in one run. Writes report.html, report.json and report.png, the top of the page in Chromium,
-to the current folder, and prints the table.
+Each FOLDER is what `dualexport onnx --model demo --input uint8` wrote, with or without `--stts T0:0.5`. Calibrates INT8
+on CALIBRATION, measures latency, and verifies on HELD_OUT (200 or more labelled videos, none calibrated on),
+the latter two over all folders in one run. Writes report.html, report.json and report.png, the top of the page in
+Chromium, to the current folder, and prints the table.
 """
 
 from __future__ import annotations
