@@ -14,8 +14,8 @@ from .contracts import DualExportError
 
 app = typer.Typer(
     name="dualexport",
-    help="Take a DualFormer video network from a PyTorch checkpoint to a verified ONNX file.",
-    epilog="Start with `dualexport onnx --model n`, then `dualexport verify`, then `dualexport predict VIDEO`.",
+    help="Take a DualFormer video network from a PyTorch checkpoint to verified ONNX files and a TensorRT engine.",
+    epilog="All of it, step by step: docs/tutorial.md. A first step:\n\ndualexport onnx --model demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

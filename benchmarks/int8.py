@@ -1,61 +1,67 @@
 """INT8 beside what it is worth: FP32, FP16, ours, ONNX Runtime's static quantizer and ModelOpt, in one run.
 
 Usage: python benchmarks/int8.py DIR --calibrate SOURCE --held-out SOURCE [--max-clips 64] [--rounds 7]
-                                 [--modelopt PYTHON] [--plain DIR]
+                                 [--modelopt PYTHON] [--plain DIR] [--methods percentile mse]
 
 DIR is what `dualexport onnx` wrote (FP32 and FP16, folded). Prints for every file: signal to noise of the logits and
 agreement with FP32 on held-out clips, top-1 where those are labelled (with the class names that the network was
 exported with), INT8 share of the multiply-accumulates, plan (layers, attentions fused, MB moved) where TensorRT is
-installed, and the median latency on this CPU in alternating runs. Ours is there for every method, and with FP32 as
-its base.
+installed, and the median latency on this CPU in alternating runs. Ours is there for every method asked for, and with
+FP32 as its base.
 
 The quantizers of others are given what they are made for: the plain FP32 graph in the folder --plain (`dualexport onnx
---graph plain`), and the folded one. ModelOpt runs in an environment of its own, whose Python --modelopt names (pip
-install "nvidia-modelopt[onnx]"); without it the rows say so.
+--graph plain`), the folded one, and the folded one with only the layers that ours quantizes, for an equal share.
+ModelOpt runs in an environment of its own, whose Python --modelopt names (pip install
+"nvidia-modelopt[onnx]"); without it the rows say so.
+
+Signal to noise is of the graphs as they are written: ONNX Runtime computes them without its optimizations, whose
+INT8 kernels lose sums on a CPU without VNNI.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from dualexport.calibration.clips import ClipSource
+from dualexport.calibration.linear_layers import find_layers, read_graph
 from dualexport.calibration.ranges import Method
 from dualexport.commands.quantizing import QuantizeOptions, find_folded, quantize_network
 from dualexport.contracts import Clip, DualExportError, Precision, no_progress
 from dualexport.exporter.manifest import find_manifest
 from dualexport.runtimes.graph_work import read_graph_work
-from dualexport.runtimes.onnx_runner import OnnxRunner
+from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 MODELOPT = """
-import sys, numpy as np
+import re, sys, numpy as np
 from modelopt.onnx.quantization import quantize
-source, target, clips = sys.argv[1:4]
+source, target, clips, *layers = sys.argv[1:]
 quantize(source, quantize_mode="int8", calibration_method="entropy", output_path=target,
-         calibration_data={"clip": np.load(clips)}, calibration_eps=["cpu"], high_precision_dtype="fp16")
+         calibration_data={"clip": np.load(clips)}, calibration_eps=["cpu"], high_precision_dtype="fp16",
+         nodes_to_quantize=[re.escape(layer) for layer in layers] or None)
 """
-COLUMNS = ("file", "dB", "agreement", "top-1", "INT8", "layers", "fused", "MB", "CPU s", "made in s", "peak MB")
+MODELOPT_MINUTES = 20
+COLUMNS = ("file", "dB", "agreement", "top-1", "INT8", "layers", "fused", "MB", "CPU s", "made in s")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file to measure, and what making it took."""
+    """A file to measure, and how long making it took."""
 
     name: str
     path: Path
     seconds: float | None = None
-    peak_mb: float | None = None
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -67,44 +73,60 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if clip is None else {"clip": clip.network_input(self.dtype)[None]}
 
 
-def make_ours(folder: Path, scratch: Path, clips: ClipSource) -> Iterator[Entry]:
+def make_ours(folder: Path, scratch: Path, clips: ClipSource, methods: list[Method]) -> Iterator[Entry]:
     """Every method with an FP16 rest, and the default one with an FP32 rest."""
-    for method, base in (*((method, Precision.FP16) for method in Method), (Method.MSE, Precision.FP32)):
+    default = QuantizeOptions().method
+    for method, base in (*((method, Precision.FP16) for method in methods), (default, Precision.FP32)):
         copy = Path(shutil.copytree(folder, scratch / f"{method.value}-{base.value}"))
         (copy / "calibration.json").unlink(missing_ok=True)
         started = time.monotonic()
         made = quantize_network(find_manifest(copy), clips, QuantizeOptions(method, base), no_progress)
         name = f"ours, {method.value}" + (", FP32 base" if base is Precision.FP32 else "")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        yield Entry(name, made.artifact.path, time.monotonic() - started, peak)
+        yield Entry(name, made.artifact.path, time.monotonic() - started)
 
 
-def make_others(source: Path, label: str, scratch: Path, clips: list[Clip], modelopt: Path | None) -> Iterator[Entry]:
+def make_static(
+    name: str, source: Path, target: Path, clips: list[Clip], layers: Sequence[str] = ()
+) -> Iterator[Entry]:
+    """ONNX Runtime's static quantizer with its defaults; with `layers`, of these nodes only."""
     with OnnxRunner(source) as runner:
         dtype = runner.inputs[0].dtype
-    target, started = scratch / f"ort-{label}.onnx", time.monotonic()
-    quantize_static(source, target, Reader(clips, dtype))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    yield Entry(f"ONNX Runtime static, {label}", target, time.monotonic() - started, peak)
-    if modelopt is None:
-        print(f"ModelOpt, {label}: not installed, see --modelopt", flush=True)
-        return
-    target, stored, started = scratch / f"modelopt-{label}.onnx", scratch / f"{label}.npy", time.monotonic()
+    started = time.monotonic()
+    quantize_static(source, target, Reader(clips, dtype), nodes_to_quantize=list(layers))
+    yield Entry(name, target, time.monotonic() - started)
+
+
+def make_modelopt(
+    name: str, source: Path, target: Path, clips: list[Clip], python: Path, layers: Sequence[str] = ()
+) -> Iterator[Entry]:
+    """ModelOpt's ONNX quantizer with its defaults and an FP16 rest; with `layers`, of these nodes only."""
+    with OnnxRunner(source) as runner:
+        dtype = runner.inputs[0].dtype
+    stored, started = target.with_suffix(".npy"), time.monotonic()
     np.save(stored, np.stack([clip.network_input(dtype) for clip in clips]))
-    result = subprocess.run([modelopt, "-c", MODELOPT, source, target, stored], capture_output=True, text=True)
-    if result.returncode:
-        print(f"ModelOpt, {label}: failed: {result.stderr.splitlines()[-1:]}", flush=True)
+    try:
+        command = [python, "-c", MODELOPT, source, target, stored, *layers]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 * MODELOPT_MINUTES)
+    except subprocess.TimeoutExpired:
+        print(f"{name}: not done in {MODELOPT_MINUTES} minutes", flush=True)
         return
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
-    yield Entry(f"ModelOpt, {label}", target, time.monotonic() - started, peak)
+    except subprocess.CalledProcessError as error:
+        print(f"{name}: failed: {error.stderr.splitlines()[-1:]}", flush=True)
+        return
+    yield Entry(name, target, time.monotonic() - started)
 
 
 def infer(path: Path, clips: list[Clip]) -> np.ndarray:
-    with OnnxRunner(path) as runner:
-        spec = runner.inputs[0]
-        return np.concatenate(
-            [runner.infer({spec.name: clip.network_input(spec.dtype)[None]})["logits"] for clip in clips]
-        )
+    """Logits of all clips, computed as the graph is written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    spec = session.get_inputs()[0]
+    dtype = NUMPY_TYPES[spec.type]
+    return np.concatenate(
+        [session.run(["logits"], {spec.name: clip.network_input(dtype)[None]})[0] for clip in clips]
+    ).astype(np.float32)
 
 
 def time_all(entries: list[Entry], clip: Clip, rounds: int) -> dict[str, float]:
@@ -141,21 +163,46 @@ def main() -> None:
     parser.add_argument("--modelopt", type=Path, help="the Python that has ModelOpt")
     parser.add_argument("--max-clips", type=int, default=64)
     parser.add_argument("--max-held-out", type=int, default=240)
+    parser.add_argument("--views", type=int, default=1, help="of each held-out video")
+    parser.add_argument("--methods", type=Method, nargs="+", default=list(Method))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     manifest = find_manifest(options.folder)
     source = ClipSource(options.calibrate, manifest.preprocessing, skip_unreadable=True, max_clips=options.max_clips)
-    held_out = ClipSource(options.held_out, manifest.preprocessing, skip_unreadable=True)
+    held_out = ClipSource(options.held_out, manifest.preprocessing, skip_unreadable=True, views=options.views)
     clips = list(islice(held_out, options.max_held_out))
     reference, half = (find_folded(manifest, precision).path for precision in (Precision.FP32, Precision.FP16))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        entries = [Entry("FP32", reference), Entry("FP16", half), *make_ours(options.folder, scratch, source)]
-        plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
-        for label, path in (("plain graph", plain), ("folded graph", reference)):
-            if path is not None:
-                entries += make_others(path, label, scratch, list(source), options.modelopt)
+        entries = [Entry("FP32", reference), Entry("FP16", half)]
+        for made in list_makers(options, reference, scratch, source):
+            for entry in made:
+                print(f"made {entry.name}", flush=True)
+                entries.append(entry)
         report(entries, clips, manifest.labels, options.rounds)
+
+
+def list_makers(
+    options: argparse.Namespace, reference: Path, scratch: Path, source: ClipSource
+) -> Iterator[Iterator[Entry]]:
+    """One maker a quantizer; each makes its files when it is gone through."""
+    yield make_ours(options.folder, scratch, source, options.methods)
+    clips, layers = list(source), [layer.node for layer in find_layers(read_graph(reference))]
+    plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
+    if options.modelopt is None:
+        print("ModelOpt: not installed, see --modelopt", flush=True)
+    for label, path, only in (
+        ("plain graph", plain, []),
+        ("folded graph", reference, []),
+        ("folded graph, our layers", reference, layers),
+    ):
+        if path is None:
+            continue
+        target = scratch / label.replace(" ", "-")
+        yield make_static(f"ONNX Runtime static, {label}", path, target.with_suffix(".ort.onnx"), clips, only)
+        if options.modelopt is not None:
+            target = target.with_suffix(".modelopt.onnx")
+            yield make_modelopt(f"ModelOpt, {label}", path, target, clips, options.modelopt, only)
 
 
 def report(entries: list[Entry], clips: list[Clip], labels: tuple[str, ...], rounds: int) -> None:
@@ -178,7 +225,6 @@ def report(entries: list[Entry], clips: list[Clip], labels: tuple[str, ...], rou
             *describe_plan(entry.path),
             f"{times[entry.name]:.3f}",
             "" if entry.seconds is None else f"{entry.seconds:.0f}",
-            "" if entry.peak_mb is None else f"{entry.peak_mb:.0f}",
         )
         print("| " + " | ".join(row) + " |", flush=True)
 

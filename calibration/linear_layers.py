@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,19 @@ def match_layers(layers: Sequence[LinearLayer], patterns: Sequence[str]) -> froz
             )
         kept |= matched
     return frozenset(kept)
+
+
+def block_of(layer: str) -> str:
+    """`blocks.2.5` of `blocks.2.5.attn.qkv`."""
+    return ".".join(layer.split(".")[:3])
+
+
+def shorten_names(layers: Sequence[LinearLayer], names: Collection[str]) -> tuple[str, ...]:
+    """Patterns that match just `names` of `layers`: `blocks.2.4.*` for a block of which all are among them."""
+    blocks = {block_of(layer.name) for layer in layers}
+    whole = blocks - {block_of(layer.name) for layer in layers if layer.name not in names}
+    chosen = [layer.name for layer in layers if layer.name in names]
+    return tuple(dict.fromkeys(f"{block_of(name)}.*" if block_of(name) in whole else name for name in chosen))
 
 
 def _read_layer(name: str, node: NodeProto, weight: NDArray[np.floating], makers: dict[str, NodeProto]) -> LinearLayer:

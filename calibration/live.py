@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -52,6 +53,12 @@ class Window:
 def is_live(source: str) -> bool:
     """Whether a source does not wait: a camera number, or an address other than a file's."""
     return source.isdigit() or ("://" in source and not source.startswith("file:"))
+
+
+def require_source(source: str) -> None:
+    """Raises StreamError for a file that is not there; a camera or an address shows only when it is opened."""
+    if not is_live(source) and not source.startswith("file:") and not Path(source).exists():
+        raise StreamError(f"{source}: no such file", fix="give a video, a camera's number, or an address")
 
 
 class LiveWindows:

@@ -16,7 +16,7 @@ from ..contracts import Array, Clip, ClipError, Progress, QuantizationError, Run
 from .linear_layers import LinearLayer
 from .observers import InputObserver
 
-SAMPLED_VALUES = 1 << 17  # of each tensor and clip; the extremes are those of all values
+SAMPLED_VALUES = 1 << 16  # of each tensor and clip; the extremes are those of all values
 MOMENT_ROWS = 64  # of each tensor and clip
 EXTREME_ROWS = 64  # ONNX Runtime finds extremes over short runs of rows ten times faster than over all rows
 

@@ -100,7 +100,7 @@ def quantize_graph(
             _write_layer(rewriter, node, layer, calibration, constants)
         else:
             rewriter.nodes.append(node)
-    return _assemble(model, rewriter)
+    return assemble(model, rewriter.nodes, rewriter.constants)
 
 
 def _write_layer(
@@ -134,21 +134,21 @@ def _write_layer(
     rewriter.nodes[-1].output[0] = node.output[0]
 
 
-def _assemble(model: ModelProto, rewriter: _Rewriter) -> ModelProto:
-    """`model` with the rewriter's nodes, without what nothing reads any more."""
-    quantized = ModelProto()
-    quantized.CopyFrom(model)
-    graph = quantized.graph
+def assemble(model: ModelProto, nodes: Sequence[NodeProto], constants: Iterable[TensorProto]) -> ModelProto:
+    """A copy of `model` with these nodes and with `constants` beside its own, without what nothing reads any more."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
     needed = {value.name for value in graph.output}
     kept = []
-    for node in reversed(rewriter.nodes):
+    for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(node.input)
             kept.append(node)
-    constants = [tensor for tensor in (*model.graph.initializer, *rewriter.constants) if tensor.name in needed]
+    initializers = [tensor for tensor in (*model.graph.initializer, *constants) if tensor.name in needed]
     values = [value for value in graph.value_info if value.name in needed]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
+    graph.initializer.extend(initializers)
     graph.value_info.extend(values)
-    return quantized
+    return made

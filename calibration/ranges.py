@@ -12,7 +12,7 @@ from ..contracts import QuantizationError
 from .observers import BINS, InputObserver
 
 LEVELS = 127  # of each sign
-PERCENTILE = 99.99
+PERCENTILE = 99.999
 SMALLEST_SCALE = 2.0**-14  # the smallest normal half: below it, a scale loses precision, and then is zero
 LARGEST_SCALE = 2.0**15
 

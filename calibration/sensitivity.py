@@ -16,7 +16,7 @@ from onnx import ModelProto, helper
 
 from ..contracts import Array, Clip, Progress, Runner
 from .calibrate import Calibration
-from .linear_layers import LinearLayer
+from .linear_layers import LinearLayer, block_of
 from .observation import fill_batch
 from .quantize import quantize_graph
 
@@ -53,7 +53,7 @@ def rank_layers(
     noise: dict[str, float] = {}
     for done, layer in enumerate(layers):
         progress("quantizing one layer at a time", done, len(layers))
-        start = starts[_block_of(layer.name)]
+        start = starts[block_of(layer.name)]
         rest = quantize_graph(_cut_before(model, start, shapes), (layer,), calibration)
         with open_runner(rest) as runner:
             got = [runner.infer({start: values[start]})[output] for values in kept]
@@ -67,11 +67,6 @@ def rank_layers(
     )
 
 
-def _block_of(layer: str) -> str:
-    """`blocks.2.5` of `blocks.2.5.attn.qkv`."""
-    return ".".join(layer.split(".")[:3])
-
-
 def _find_block_inputs(model: ModelProto, layers: Sequence[LinearLayer]) -> dict[str, str]:
     """The tensor of residual rows that each block reads: what the LayerNorm before its query standardizes."""
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -81,7 +76,7 @@ def _find_block_inputs(model: ModelProto, layers: Sequence[LinearLayer]) -> dict
             tensor = layer.reads
             while makers[tensor].op_type != "LayerNormalization":
                 tensor = makers[tensor].input[0]
-            found[_block_of(layer.name)] = makers[tensor].input[0]
+            found[block_of(layer.name)] = makers[tensor].input[0]
     return found
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +17,7 @@ from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_
 from ..runtimes.engine import FORMAT
 from . import comparing, console, steps
 from .evidence import BENCH_FILE, BENCH_FORMAT
-from .options import Folder, Json
+from .options import Folders, Json
 from .running import Runtime, open_artifact, open_network
 
 if TYPE_CHECKING:
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
     from ..runtimes.benchmark import Latency, Measurement, Subject
     from ..runtimes.environment import DeviceState
 
-EPILOG = "Example: dualexport bench dualformer-b --runtime torch --runtime onnx --seconds 10"
+EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"
 BUSY_LOAD = 0.5  # of the cores, in the minute before
 COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
 
 
 def bench(
-    folder: Folder = None,
+    folders: Folders = None,
     runtime: Annotated[
         list[Runtime] | None,
         typer.Option(help="May be repeated. Default: every artifact; torch, the reference then, only where asked for."),
@@ -45,18 +48,23 @@ def bench(
 ) -> None:
     """Measure latency on random clips: warmed up, in alternating rounds, as a ratio to the reference in the same run.
 
-    The reference is the PyTorch network with --runtime torch, else the first FP32 artifact. Writes DIR/bench.json, from
-    which `dualexport verify --report` takes what it shows of latency.
+    The reference is the PyTorch network with --runtime torch, else the first FP32 artifact; of several folders, that
+    of the first one without token selection. Writes DIR/bench.json, from which `dualexport verify --report` takes what
+    it shows of latency.
     """
-    from ..exporter.manifest import check_artifact, find_manifest, tool_versions
+    from ..exporter.manifest import check_artifact, tool_versions
     from ..runtimes.benchmark import Timing, benchmark
     from ..runtimes.environment import read_environment, read_state
 
-    manifest = find_manifest(folder)
-    artifacts = _select(comparing.select_artifacts(manifest, against), runtime, batch)
+    manifests = comparing.find_networks(folders)
+    chosen = [(one, _select(comparing.select_artifacts(one, against), runtime, batch)) for one in manifests]
+    artifacts = [artifact for _, found in chosen for artifact in found]
     for artifact in artifacts:
         check_artifact(artifact)
-    subjects = _list_subjects(manifest, artifacts, runtime, checkpoint)
+    subjects = [subject for one, found in chosen for subject in _list_subjects(one, found, runtime, checkpoint)]
+    counts = Counter(artifact.path.name for artifact in artifacts)
+    paths = {artifact.sha256: str(artifact.path) for artifact in artifacts if counts[artifact.path.name] > 1}
+    subjects = [replace(one, name=paths.get(one.sha256 or "", one.name)) for one in subjects]
     before = read_state()
     with console.show_progress() as progress:
         timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))
@@ -64,6 +72,7 @@ def bench(
     warnings = [*measurement.warnings, *_find_other_work(before)]
     document = {
         "format": BENCH_FORMAT,
+        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **asdict(measurement),
         "warnings": warnings,
         "copies": COPIES,
@@ -78,8 +87,10 @@ def bench(
         console.print_json(document)
     else:
         _print_latencies(measurement, document)
-    with staged_path(manifest.folder / BENCH_FILE) as staged:
-        staged.write_text(console.to_json(document), encoding="utf-8")
+    with ExitStack() as staging:
+        for manifest in manifests:
+            staged = staging.enter_context(staged_path(manifest.folder / BENCH_FILE))
+            staged.write_text(console.to_json(document), encoding="utf-8")
 
 
 def _find_other_work(before: DeviceState) -> list[str]:
@@ -130,7 +141,7 @@ def _list_subjects(
             with steps.needing_extra("bench"):
                 return open_network(manifest, checkpoint)
 
-        subjects.insert(0, Subject("PyTorch network", None, open_torch))
+        subjects.insert(0, Subject(f"PyTorch network {manifest.name}", None, open_torch))
     return subjects
 
 

@@ -13,7 +13,7 @@ from . import console, steps
 from .options import Clips, Folder, Json
 from .running import Reference, Runtime, choose_artifact, open_artifact, open_network
 
-EPILOG = "Example: dualexport bundle dualformer-b, then on the device: dualexport trt dualformer-b.tar.gz"
+EPILOG = "Example:\n\ndualexport bundle dualformer-demo"
 STORED_CLIPS = 2
 
 

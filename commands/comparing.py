@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from ..runtimes.limits import Limits
 
 
+def find_networks(folders: Sequence[Path] | None) -> list[Manifest]:
+    """The networks in `folders`, or the only one here; those without token selection first, to be held against.
+
+    Raises ManifestError.
+    """
+    from ..exporter.manifest import find_manifest
+
+    found = [find_manifest(folder) for folder in dict.fromkeys(folders or (None,))]
+    return sorted(found, key=lambda manifest: bool(manifest.selections))
+
+
 def select_artifacts(
     manifest: Manifest, against: str, runtime: Runtime | None = None, reference: Reference = Reference.TORCH
 ) -> tuple[Artifact, ...]:
@@ -164,3 +175,17 @@ def label_clips(source: Iterable[Clip], labels: Path | None) -> Iterable[Clip]:
     if not isinstance(source, ClipSource):
         raise LabelError("--labels is of videos, and no clips were given", fix="pass --clips too")
     return source.of(label_videos(source.videos, labels))
+
+
+def list_class_names(manifest: Manifest, source: Iterable[Clip]) -> tuple[str, ...] | None:
+    """The class names that labels are looked up in; None, noted, where the network has none and labels are names."""
+    if not has_unknown_labels(manifest, source):
+        return manifest.labels
+    console.note("the labels are names, and the network was exported without class names: accuracy is left out")
+    return None
+
+
+def has_unknown_labels(manifest: Manifest, source: Iterable[Clip]) -> bool:
+    """Whether a label is a name that a network without class names cannot know."""
+    labels = [video.label for video in getattr(source, "videos", ()) if video.label is not None]
+    return not manifest.labels and not all(label.isdigit() for label in labels)

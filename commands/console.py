@@ -14,7 +14,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
@@ -69,6 +76,8 @@ def show_progress() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(compact=True),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
         yield _LiveProgress(display)
@@ -77,15 +86,24 @@ def show_progress() -> Iterator[Progress]:
 class _LineProgress:
     def __init__(self) -> None:
         self._task = ""
-        self._printed_at = 0.0
+        self._printed_at = self._started_at = 0.0
+        self._started_with = 0
 
     def __call__(self, task: str, done: int = 0, total: int | None = None) -> None:
         now = time.monotonic()
         if task == self._task and done != total and now - self._printed_at < QUIET_SECONDS:
             return
+        if task != self._task:
+            self._started_at, self._started_with = now, done
         counted = f" {done}" + (f"/{total}" if total else "") if done else ""
-        print(f"{task}{counted}", file=sys.stderr, flush=True)
+        print(f"{task}{counted}{self._tell_left(now, done, total)}", file=sys.stderr, flush=True)
         self._task, self._printed_at = task, now
+
+    def _tell_left(self, now: float, done: int, total: int | None) -> str:
+        if total is None or not self._started_with < done < total:
+            return ""
+        seconds = round((now - self._started_at) / (done - self._started_with) * (total - done))
+        return f", about {seconds // 60} min {seconds % 60} s left" if seconds >= 60 else f", about {seconds} s left"
 
 
 class _LiveProgress:

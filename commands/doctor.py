@@ -20,7 +20,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..runtimes.doctor import Finding, Machine, Requirement
 
-EPILOG = "Example: dualexport doctor --command trt --command predict"
+EPILOG = "Example:\n\ndualexport doctor --command onnx --command verify"
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*>=\s*(?P<oldest>[\d.]+)[^;]*(?:;\s*(?P<marker>.*))?")
 EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Clip, Graph, Progress, RunnerError
+from ..contracts import Artifact, Clip, Graph, Precision, Progress, RunnerError
 from . import console, steps
 
 if TYPE_CHECKING:
@@ -78,7 +78,12 @@ def _plan_artifacts(artifacts: Sequence[Artifact], progress: Progress) -> list[d
 
 
 def read_latency(manifest: Manifest) -> dict[str, Any] | None:
-    """What `dualexport bench` left beside the manifest of the files that are there now; None where nothing fits."""
+    """What `dualexport bench` left beside the manifest of the files that are there now; None where nothing fits.
+
+    `verdicts` say what it means for INT8.
+    """
+    from ..runtimes.measured_verdict import judge_measured
+
     path = manifest.folder / BENCH_FILE
     if not path.is_file():
         return None
@@ -88,10 +93,19 @@ def read_latency(manifest: Manifest) -> dict[str, Any] | None:
         results = [result for result in measured["results"] if result["sha256"] in hashes]
         if measured["format"] > BENCH_FORMAT:
             raise ValueError(f"format {measured['format']}")
+        verdicts = [asdict(verdict) for verdict in judge_measured(manifest.artifacts, measured)]
     except (ValueError, KeyError, TypeError) as error:
         console.note(f"{path} is left out, it is no measurement that can be read: {error}")
         return None
-    return {**measured, "results": results} if results else None
+    return {**measured, "results": results, "verdicts": verdicts} if results else None
+
+
+def read_verdicts(manifest: Manifest, hashes: Container[str]) -> list[dict[str, Any]]:
+    """What `bench` measured of the INT8 graphs with these hashes, and of engines built from them."""
+    latency = read_latency(manifest)
+    graphs = {one.sha256 for one in manifest.artifacts if one.sha256 in hashes and one.precision is Precision.INT8}
+    names = {one.path.name for one in manifest.artifacts if {one.sha256, one.parent} & graphs}
+    return [verdict for verdict in (latency["verdicts"] if latency else ()) if verdict["artifact"] in names]
 
 
 def _document_plan(plan: EnginePlan) -> dict[str, Any]:

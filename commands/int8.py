@@ -13,6 +13,7 @@ import typer
 from ..calibration.ranges import Method
 from ..contracts import Precision
 from . import console, steps
+from .evidence import read_verdicts
 from .options import Folder, Json, SkipUnreadable, Views
 from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
 from .sensitive_layers import find_fewest_kept, rank_sensitivity
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerNoise
     from .quantizing import Quantized
 
-EPILOG = "Example: dualexport int8 dualformer-b --clips videos/, then dualexport plan on the FP16 and the INT8 file"
+EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
 
 
+NOT_MEASURED = (
+    "Whether INT8 is worth it was not measured: put the FP16 and the INT8 file side by side with `dualexport plan`, or "
+    "measure engines of both with `dualexport bench` where they will run."
+)
 HELD_OUT = 5  # each so many-th video is kept from calibration when a target is to be reached on unseen clips
 
 
@@ -43,7 +48,7 @@ def int8(
             help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
         ),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.MSE,
+    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.PERCENTILE,
     max_clips: Annotated[
         int, typer.Option(min=1, help="At most so many clips, evenly spread over the source.")
     ] = USUAL_CLIPS,
@@ -109,12 +114,15 @@ def int8(
         console.note(f"skipped {video.reason}")
     if quantized.reused:
         console.note(f"used the calibration in {manifest.folder}, of the same graph")
+    verdicts = read_verdicts(find_manifest(manifest.folder), (quantized.artifact.sha256,))
     if as_json:
-        console.print_json({**_summarize(quantized), "sensitivity": ranking, "skipped": skipped})
+        rest = {"sensitivity": ranking, "skipped": skipped, "verdicts": verdicts}
+        console.print_json({**_summarize(quantized), **rest})
     else:
         _print_quantized(quantized)
         if ranking:
             _print_ranking(ranking)
+        print("\n".join(verdict["sentence"] for verdict in verdicts) or NOT_MEASURED)
 
 
 def _summarize(quantized: Quantized) -> dict[str, object]:

@@ -15,7 +15,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..exporter.lint import Finding
 
-EPILOG = "Example: dualexport lint dualformer-b/dualformer-b.fp16.onnx --tensorrt 10.3"
+EPILOG = "Example:\n\ndualexport lint dualformer-demo/dualformer-demo.fp16.onnx"
 
 
 def lint(

@@ -16,7 +16,7 @@ from ..exporter.selection import parse_selections
 from . import console, steps
 from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
 
-EPILOG = "Example: dualexport onnx --model b --checkpoint dualformer_b.pth --clips videos/"
+EPILOG = "Example:\n\ndualexport onnx --model demo --clips videos/labels.csv"
 
 
 FLOATS = (Precision.FP32, Precision.FP16)

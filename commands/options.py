@@ -11,6 +11,13 @@ Folder = Annotated[
     Path | None,
     typer.Argument(metavar="[DIR]", help="What `dualexport onnx` wrote; found by itself when only one is here."),
 ]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[DIR]...",
+        help="What `dualexport onnx` wrote, one folder or several; found by itself when only one is here.",
+    ),
+]
 Clips = Annotated[
     Path | None,
     typer.Option(

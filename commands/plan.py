@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import Precision, staged_path
+from ..contracts import ManifestError, Precision, hash_file, staged_path
 from ..runtimes.devices import ASSUMPTIONS, DeviceName
 from ..runtimes.plan import LayerKind
 from . import console
+from .evidence import read_verdicts
 from .options import Json
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ..runtimes.verdict import Verdict
 
 EPILOG = (
-    "Example: dualexport plan dualformer-b/dualformer-b.fp16.onnx --device agx-orin. "
-    f"What --device assumes: {ASSUMPTIONS}"
+    f"What --device assumes: {ASSUMPTIONS}\n\n"
+    "Example:\n\ndualexport plan dualformer-demo/dualformer-demo.fp16.onnx --device agx-orin"
 )
 
 
@@ -55,8 +56,10 @@ def plan(
         plans = [plan_onnx(model, progress=progress) for model in models]
     estimates = [estimate(made, DEVICES[device]) for made in plans] if device else []
     verdict = _judge(plans, device)
+    measured = _read_measured(models)
     document = {
         **({"verdict": verdict} if verdict else {}),
+        **({"measured": measured} if measured else {}),
         "plans": [
             {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
             for made, estimated in zip_longest(plans, estimates)
@@ -69,7 +72,7 @@ def plan(
         console.print_json(document)
     else:
         _print_plans(plans, estimates, all_layers=layers)
-        for sentence in verdict.sentences if verdict else ():
+        for sentence in (*(verdict.sentences if verdict else ()), *(one["sentence"] for one in measured)):
             print(sentence)
     if require:
         require_precision(plans[-1], require)
@@ -84,6 +87,19 @@ def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | 
     if device is None or len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
         return None
     return judge(asked[False], asked[True], DEVICES[device])
+
+
+def _read_measured(models: Sequence[Path]) -> list[dict[str, Any]]:
+    """What `bench` measured of an INT8 file among the models, where a manifest lists it."""
+    from ..exporter.manifest import FILE_NAME, read_manifest
+
+    folder = models[-1].parent
+    if not (folder / FILE_NAME).is_file():
+        return []
+    try:
+        return read_verdicts(read_manifest(folder), [hash_file(model) for model in models])
+    except ManifestError:
+        return []
 
 
 def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:

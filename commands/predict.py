@@ -15,7 +15,7 @@ from .running import Runtime, choose_artifact, open_artifact, open_network
 if TYPE_CHECKING:
     from ..runtimes.classify import Prediction
 
-EPILOG = "Example: dualexport predict dualformer-b video.mp4 --labels kinetics400_labels.txt"
+EPILOG = "Example:\n\ndualexport predict dualformer-demo videos/00000-moving-left.mp4"
 
 
 def predict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ def rank_sensitivity(
 
     model = read_graph(find_folded(manifest, Precision.FP32).path)
     few = tuple(islice(clips, SENSITIVITY_CLIPS))
-    return rank_layers(model, find_layers(model), calibration, few, _open, progress)
+    return rank_layers(model, find_layers(model), calibration, few, open_graph, progress)
 
 
 def find_fewest_kept(
@@ -47,6 +47,8 @@ def find_fewest_kept(
 
     Raises QuantizationError when not even keeping all layers but the best one reaches it.
     """
+    from ..calibration.smallest_set import find_least
+
     reference = find_folded(manifest, Precision.FP32)
 
     def reaches(count: int) -> bool:
@@ -54,28 +56,13 @@ def find_fewest_kept(
         names = frozenset(noise.layer for noise in ranking[:count])
         return _measure_agreement(reference, calibration, names, held_out) >= target
 
-    count = _find_least(reaches, len(ranking) - 1)
+    count = find_least(reaches, len(ranking) - 1)
     if count is None:
         raise QuantizationError(
             f"no choice of layers agrees with FP32 on {target:.1%} of the held-out clips",
             fix="ask for less with --target-agreement, or calibrate on more clips",
         )
     return tuple(noise.layer for noise in ranking[:count])
-
-
-def _find_least(reaches: Callable[[int], bool], most: int) -> int | None:
-    """The least count that reaches the target, if more layers kept are never worse: doubling, then halving."""
-    if reaches(0):
-        return 0
-    low, high = 0, 1
-    while high < most and not reaches(high):
-        low, high = high, min(2 * high, most)
-    if high >= most and not reaches(most):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return high
 
 
 def _measure_agreement(
@@ -90,13 +77,13 @@ def _measure_agreement(
 
     model = read_graph(reference.path)
     quantized = quantize_graph(model, find_layers(model), calibration, kept)
-    with OnnxRunner(reference.path) as expected, _open(quantized) as runner:
+    with OnnxRunner(reference.path) as expected, open_graph(quantized) as runner:
         comparison = compare(expected, {"int8": Candidate(runner, Limits())}, clips, names=None)
     return comparison.reports[0].top1_agreement
 
 
 @contextmanager
-def _open(model: ModelProto) -> Iterator[OnnxRunner]:
+def open_graph(model: ModelProto) -> Iterator[OnnxRunner]:
     """A runner of a graph that is no file yet."""
     import onnx
 

@@ -50,7 +50,8 @@ def compare_lineup(
     with ExitStack() as opened:
         reference, own, candidates = lineup.open(opened)
         source = clips if own is None else own
-        return compare(reference, candidates, source, lineup.manifest.labels, progress), source
+        names = comparing.list_class_names(lineup.manifest, source)
+        return compare(reference, candidates, source, names, progress), source
 
 
 def compare_videos(lineup: Lineup, source: ClipSource, spread: Spread, progress: Progress) -> Comparison:
@@ -67,7 +68,8 @@ def compare_videos(lineup: Lineup, source: ClipSource, spread: Spread, progress:
         results = opening.enter_context(closing(_compute(crew, _split(source, opened.batch), journal)))
         groups = track(_unpack(results, source), length_hint(source), progress)
         try:
-            comparison = summarize(opened.reference, opened.entries, groups, lineup.manifest.labels)
+            names = comparing.list_class_names(lineup.manifest, source)
+            comparison = summarize(opened.reference, opened.entries, groups, names)
         except BaseException:
             if journal is not None and journal.clips:
                 console.note(f"{journal.clips} clips are kept: the same command goes on behind them")

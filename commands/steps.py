@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..exporter.dualformer import DualFormer
     from ..exporter.manifest import Manifest, Weights
     from ..exporter.onnx_export import OnnxOptions
-    from ..runtimes.limits import LimitCheck
+    from ..runtimes.limits import LimitCheck, Limits
     from ..runtimes.tally import ComparisonReport
 
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
@@ -40,10 +40,14 @@ GENERATED_CLIPS = 1
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The clips that artifacts are compared on, and the largest logit difference, None for that of each precision."""
+    """The clips that artifacts are compared on, and the limits, None for the defaults.
+
+    `tolerance` is the largest logit difference, None for that of each precision.
+    """
 
     clips: Iterable[Clip]
     tolerance: float | None = None
+    limits: Mapping[Precision, Limits] | None = None
 
 
 def export_proven(
@@ -91,11 +95,10 @@ def compare_with(
     from ..runtimes.compare import Candidate, compare
     from ..runtimes.limits import DEFAULT_LIMITS
 
+    limits = proof.limits or DEFAULT_LIMITS
     with ExitStack() as opened:
         candidates = {
-            name: Candidate(
-                opened.enter_context(open_artifact(artifact)), limits_of(artifact, DEFAULT_LIMITS, proof.tolerance)
-            )
+            name: Candidate(opened.enter_context(open_artifact(artifact)), limits_of(artifact, limits, proof.tolerance))
             for name, artifact in artifacts.items()
         }
         return compare(reference, candidates, proof.clips, names=None, progress=progress).reports
@@ -130,7 +133,8 @@ def require_parity(reports: Iterable[ComparisonReport], reference: str = "the Py
             missed = ", ".join(describe_check(check) for check in report.failed_checks)
             raise ParityError(
                 f"{report.artifact} differs from {reference}: {missed}; worst on {report.worst_clip}",
-                fix="see where the error enters with `dualexport verify --layers`, or allow more with --limits",
+                fix="see where the error enters with `dualexport verify --layers`, which layers must not be INT8 with "
+                "--bisect, or allow more with --limits",
             )
 
 

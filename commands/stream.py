@@ -18,10 +18,7 @@ from .running import Runtime, choose_artifact, open_artifact, open_network
 if TYPE_CHECKING:
     from ..calibration.live import Window
 
-EPILOG = (
-    "Example: dualexport stream dualformer-b rtsp://camera/stream --runtime tensorrt. "
-    "A camera of this machine is its number, a file its path."
-)
+EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +51,17 @@ def stream(
 ) -> None:
     """Classify a source as it goes on: a sliding window of its newest frames, one line a window.
 
+    A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a file its path.
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
     window looked at are counted as dropped. Of a file, none is. Ctrl-C ends it.
     """
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a source, or a source alone", param_hint="[DIR] SOURCE")
-    from ..calibration.live import LiveWindows, StreamOptions
+    from ..calibration.live import LiveWindows, StreamOptions, require_source
     from ..exporter.manifest import check_artifact, find_manifest
     from ..runtimes.classify import infer_logits, softmax
 
+    require_source(paths[-1])
     manifest = find_manifest(Path(paths[0]) if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:

@@ -13,7 +13,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..calibration.synthetic import Dataset
 
-EPILOG = "Example: dualexport synth --output videos --clips 24 --seed 1, then --clips videos/labels.csv"
+EPILOG = "Example:\n\ndualexport synth --output videos --clips 12"
 
 
 def synth(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..runtimes.engine_build import BuildPlace
     from ..runtimes.tally import ComparisonReport
 
-EPILOG = "Example: dualexport trt dualformer-b --fp16, on the device; on a Jetson: dualexport trt dualformer-b.tar.gz"
+EPILOG = "Example:\n\ndualexport trt dualformer-demo.tar.gz --fp16"
 
 
 @dataclass(frozen=True, slots=True)

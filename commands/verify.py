@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from . import comparing, console, reports, spreading, steps
-from .evidence import Evidence, gather_evidence
-from .lineup import Lineup
-from .options import Clips, Folder, Json, LogitTolerance, SkipUnreadable, Views
-from .running import Reference, Runtime, limits_of
-from .verify_document import document_verification
-from .verify_tables import print_layers, print_verification
+from . import comparing, console, reports, steps
+from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
+from .running import Reference, Runtime
+from .spreading import Spread
+from .verification import Verified, VerifyOptions, select_artifacts, verify_folder
+from .verify_document import combine_documents
+from .verify_tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
 
-EPILOG = (
-    "Example: dualexport verify dualformer-b --clips videos/labels.csv --views 4. "
-    "On a device without PyTorch: dualexport verify dualformer-b --runtime tensorrt --reference expected"
-)
+EPILOG = "Example:\n\ndualexport verify dualformer-*/ --clips videos/labels.csv --report report.html"
 
 
 def verify(
-    folder: Folder = None,
+    folders: Folders = None,
     clips: Clips = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Lines `path,label`, where the clips come without labels.")
@@ -56,6 +54,12 @@ def verify(
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
     ] = False,
+    bisect: Annotated[
+        bool,
+        typer.Option(
+            "--bisect", help="Where an INT8 file misses a limit: the fewest layers that have to stay unquantized."
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Compile each file with the TensorRT here: memory traffic, for the report.")
     ] = False,
@@ -68,6 +72,9 @@ def verify(
 ) -> None:
     """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
 
+    Of several folders, each is compared with its own network, one after the other. Without PyTorch, on a device, take
+    --reference expected (the outputs that came in a bundle), stored (an earlier run's) or onnx.
+
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
     if runtime is Runtime.TORCH:
@@ -78,33 +85,56 @@ def verify(
         raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
     if ray and ray not in ("auto", "local") and ":" not in ray:
         raise typer.BadParameter(f"{ray} is no address: put DIR before --ray, or give HOST:PORT", param_hint="--ray")
-    from ..exporter.manifest import find_manifest
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
-    allowed = read_limits(limits)
-    manifest = find_manifest(folder)
-    artifacts = comparing.select_artifacts(manifest, against, runtime, reference)
-    held = {artifact.path.name: limits_of(artifact, allowed, tolerance) for artifact in artifacts}
+    options = VerifyOptions(
+        clips=clips,
+        labels=labels,
+        views=views,
+        skip_unreadable=skip_unreadable,
+        against=against,
+        runtime=runtime,
+        reference=reference,
+        checkpoint=checkpoint,
+        limits=read_limits(limits),
+        tolerance=tolerance,
+        spread=Spread(workers, ray),
+        layers=layers,
+        bisect=bisect,
+        plan=plan,
+        pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
+    )
+    subjects = [(manifest, select_artifacts(manifest, options)) for manifest in comparing.find_networks(folders)]
     with console.show_progress() as progress:
-        given = steps.open_clips(clips, manifest.preprocessing, views, skip_unreadable)
-        lineup = Lineup(manifest, artifacts, reference, checkpoint, held)
-        spread = spreading.Spread(workers, ray)
-        comparison, source = spreading.compare_lineup(lineup, comparing.label_clips(given, labels), spread, progress)
-        ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
-        basis = Evidence(manifest, ran, source, checkpoint)
-        parts = gather_evidence(basis, progress, plan=plan, layers=layers)
-        progress("writing the report")
-        pictures = any(path.suffix.startswith(".htm") for path in report or ())
-        document = document_verification(manifest, comparison, source, parts, pictures=pictures)
-    if reference is not Reference.EXPECTED:
-        steps.note_clips(source)
+        verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
+    _note(verified)
+    document = combine_documents({one.manifest.folder: one.document for one in verified})
     reports.write_reports(document, report or (), junit)
     if as_json:
         console.print_json(document)
     else:
-        print_verification(comparison, manifest.labels)
-        print_layers(parts["layers"] or ())
-    steps.require_parity(
-        comparison.reports, comparison.reference if reference is not Reference.TORCH else "the PyTorch network"
-    )
+        _print(verified, document)
+    for one in verified:
+        name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
+        steps.require_parity(one.comparison.reports, name)
+
+
+def _note(verified: Sequence[Verified]) -> None:
+    """What a user might overlook, said once where it is the same for all folders."""
+    own = next((one for one in verified if not one.own_clips), None)
+    if own is not None:
+        steps.note_clips(own.clips)
+
+
+def _print(verified: Sequence[Verified], document: Mapping[str, Any]) -> None:
+    """The tables of each folder; of several, a table of all artifacts at the end."""
+    for one in verified:
+        if len(verified) > 1:
+            print(f"\n{one.manifest.folder}")
+        print_verification(one.comparison, one.manifest.labels)
+        print_layers(one.document["layers"] or ())
+        print_bisection(one.document["bisection"] or ())
+        print_verdicts(one.document["latency"])
+    if len(verified) > 1:
+        print_overview(document)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import Artifact, Clip
 from . import steps
+from .comparing import has_unknown_labels
 
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
@@ -48,12 +51,39 @@ def document_verification(
             "videos": comparison.videos,
             "labelled": comparison.labelled,
             "accuracy": comparison.accuracy,
+            "accuracy_unknown": None if comparison.labelled else _explain_no_accuracy(manifest, clips),
         },
         "reports": _document_reports(comparison, artifacts, clips if pictures else ()),
         "skipped": steps.list_skipped(clips),
         **parts,
         "manifest": json.loads(manifest.path.read_text(encoding="utf-8")),
     }
+
+
+def combine_documents(documents: Mapping[Path, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One document of several verifications by folder: the decision over all, then each; a single one is itself."""
+    if len(documents) == 1:
+        return next(iter(documents.values()))
+    return {
+        "format": FORMAT,
+        "passed": all(document["passed"] for document in documents.values()),
+        "decision": _decide_over(documents.values()),
+        "networks": [{"folder": folder, **document} for folder, document in documents.items()],
+    }
+
+
+def _decide_over(documents: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+    """To ship all networks, or why not; a line that all of them have stands there once, without a name."""
+    found: dict[str, list[str]] = {}
+    for kind in ("reasons", "caveats"):
+        lines = [(document["network"]["name"], line) for document in documents for line in document["decision"][kind]]
+        counts = Counter(line for _, line in lines)
+        named = (
+            line if counts[line] == len(documents) or line.startswith(name) else f"{name}: {line}"
+            for name, line in lines
+        )
+        found[kind] = list(dict.fromkeys(named))
+    return {"ship": all(document["decision"]["ship"] for document in documents), **found}
 
 
 def _document_reports(
@@ -81,9 +111,24 @@ def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, 
         "precision": artifact.precision,
         "graph": artifact.graph,
         "format": artifact.format,
+        "work": _count_work(artifact) if artifact.path.is_file() else None,
         "size_bytes": artifact.path.stat().st_size if artifact.path.is_file() else None,
         "sha256": artifact.sha256,
     }
+
+
+def _count_work(artifact: Artifact) -> dict[str, Any] | None:
+    """Multiply-accumulates a clip that an ONNX file asks for, and their shares by precision."""
+    if artifact.format != "onnx":
+        return None
+    from ..runtimes.graph_work import read_graph_work
+    from ..runtimes.plan import PlanError
+
+    try:
+        work = read_graph_work(artifact.path)
+    except PlanError:  # it did not run either, and its report says so
+        return None
+    return {"gmacs_a_clip": sum(work.macs.values()) / artifact.inputs[0].shape[0] / 1e9, "shares": work.shares}
 
 
 def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> dict[str, Any]:
@@ -97,10 +142,16 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
     if comparison.videos < FEW_VIDEOS:
         caveats.append(f"{comparison.videos} videos show gross errors only; accuracy takes hundreds")
     if not comparison.labelled:
-        caveats.append("no labels: agreement with the reference was measured, accuracy was not")
+        caveats.append(f"{_explain_no_accuracy(manifest, clips)}: agreement was measured, accuracy was not")
     if len(comparison.reports) < len(manifest.artifacts):
         caveats.append(f"{len(manifest.artifacts) - len(comparison.reports)} artifacts of the manifest were left out")
     return {"ship": not against, "reasons": against, "caveats": caveats}
+
+
+def _explain_no_accuracy(manifest: Manifest, clips: Iterable[Clip]) -> str:
+    if has_unknown_labels(manifest, clips):
+        return "the labels are names, and the network was exported without class names"
+    return "the clips have no labels"
 
 
 def _list_reasons(report: ComparisonReport) -> list[str]:

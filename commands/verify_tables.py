@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..report.overview import list_networks, tabulate_overview
 from . import console
 
 if TYPE_CHECKING:
@@ -38,6 +39,26 @@ def print_layers(layers: Sequence[Mapping[str, Any]]) -> None:
         print(f"{one['artifact']}: {one['remark']}")
         if one["missing"]:
             print(f"{one['artifact']}: not in the graph: {', '.join(one['missing'])}")
+
+
+def print_bisection(bisections: Sequence[Mapping[str, Any]]) -> None:
+    """What was found for each file, and the command that makes it so."""
+    for one in bisections:
+        print(f"{one['remark']} ({one['graphs_tried']} graphs tried)")
+        if one["command"]:
+            print(f"  {one['command']}")
+
+
+def print_verdicts(latency: Mapping[str, Any] | None) -> None:
+    """What was measured of INT8's speed."""
+    for verdict in latency["verdicts"] if latency else ():
+        print(verdict["sentence"])
+
+
+def print_overview(document: Mapping[str, Any]) -> None:
+    """A row an artifact of all networks in the document."""
+    overview = tabulate_overview(list_networks(document))
+    console.print_table("All networks", overview.columns, overview.rows)
 
 
 def name_class(index: int, labels: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from .markup import Markup, join, tag
 
 WIDTH = 560.0
 SERIES = 8  # colours that the page's style has
+LEGEND_TOP, LEGEND_ROW = 10.0, 17.0
+CHARACTER = 6.2  # width of a letter of the page's font at 11 pixels, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Markup:
     height, bottom = 300.0, 252.0
     x = linear_axis([point.x for point in points], 64, WIDTH - 24, from_zero=True)
     y = linear_axis([value for point in points for value in (point.low, point.high)], bottom, 48)
-    marks = [_legend([point.name for point in points], 14)]
+    marks: list[Markup] = []
     for number, point in enumerate(points):
         left, colour = x.at(point.x), f"s{number % SERIES}"
         hint = tag("title", f"{point.name}: {point.x:.3g}, {point.y:.4g}")
@@ -44,7 +46,8 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Markup:
             tag("line", x1=left, x2=left, y1=y.at(point.low), y2=y.at(point.high), class_=f"whisker {colour}"),
             tag("circle", hint, cx=left, cy=y.at(point.y), r=6.0, class_=f"fill {colour}"),
         ]
-    return _frame(height, f"{y_title} against {x_title}", _axes(x, y, x_title, y_title), *marks)
+    names = [point.name for point in points]
+    return _frame(height, f"{y_title} against {x_title}", _axes(x, y, x_title, y_title), *marks, legend=names)
 
 
 def lines(places: Sequence[str], series: Sequence[Series], y_title: str) -> Markup:
@@ -74,7 +77,7 @@ def lines(places: Sequence[str], series: Sequence[Series], y_title: str) -> Mark
         for at, place in enumerate(places)
         if at % step == 0
     ]
-    return _frame(height, y_title, _grid(y), _legend([one.name for one in series]), *names, *marks)
+    return _frame(height, y_title, _grid(y), *names, *marks, legend=[one.name for one in series])
 
 
 def distribution(series: Sequence[Series], x_title: str) -> Markup:
@@ -113,7 +116,7 @@ def dots(places: Sequence[str], series: Sequence[Series], x_title: str) -> Marku
     row, left = 20.0, 190.0
     height = row * len(places) + 78
     x = Axis(0, 1, left, WIDTH - 20)
-    marks = [_legend([one.name for one in series], 10)]
+    marks: list[Markup] = []
     for place, name in enumerate(places):
         middle = 44 + row * place
         shown = name if len(name) <= 28 else f"{name[:27]}…"
@@ -127,7 +130,8 @@ def dots(places: Sequence[str], series: Sequence[Series], x_title: str) -> Marku
                 marks.append(
                     tag("circle", hint, cx=x.at(value), cy=middle + beside, r=4.0, class_=f"fill s{number % SERIES}")
                 )
-    return _frame(height, x_title, _ticks_below(x, 34 + row * len(places), x_title, percent=True), *marks)
+    ticks = _ticks_below(x, 34 + row * len(places), x_title, percent=True)
+    return _frame(height, x_title, ticks, *marks, legend=[one.name for one in series])
 
 
 def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Markup:
@@ -136,7 +140,7 @@ def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Mark
     totals = [sum(part.values[bar] or 0 for part in parts) for bar in range(len(names))]
     height = row * len(names) + 92
     x = Axis(0, max(totals, default=1) * 1.02 or 1, left, WIDTH - 20)
-    marks = [_legend([part.name for part in parts], 10)]
+    marks: list[Markup] = []
     for bar, name in enumerate(names):
         top, reached = 56 + row * bar, 0.0
         marks.append(tag("text", f"{name}: {totals[bar]:,.0f}", x=left, y=top - 5))
@@ -148,11 +152,19 @@ def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Mark
                 tag("rect", hint, x=x.at(reached), y=top, width=wide, height=16, class_=f"fill s{number % SERIES}")
             )
             reached += value
-    return _frame(height, x_title, _ticks_below(x, 46 + row * len(names), x_title), *marks)
+    ticks = _ticks_below(x, 46 + row * len(names), x_title)
+    return _frame(height, x_title, ticks, *marks, legend=[part.name for part in parts])
 
 
-def _frame(height: float, title: str, *children: Markup) -> Markup:
-    return tag("svg", *children, viewBox=f"0 0 {WIDTH:g} {height:g}", role="img", aria_label=title)
+def _frame(height: float, title: str, *children: Markup, legend: Sequence[str] = ()) -> Markup:
+    """A picture with its legend on top; one of several rows makes the picture taller."""
+    rows = _wrap_legend(legend)
+    above = LEGEND_ROW * max(0, len(rows) - 1)
+    marks = [
+        _legend_entry(entry, LEGEND_TOP - above + LEGEND_ROW * row) for row, found in enumerate(rows) for entry in found
+    ]
+    view = f"0 {-above:g} {WIDTH:g} {height + above:g}"
+    return tag("svg", *marks, *children, viewBox=view, role="img", aria_label=title)
 
 
 def _axes(x: Axis, y: Axis, x_title: str, y_title: str) -> Markup:
@@ -190,14 +202,36 @@ def _ticks_below(x: Axis, bottom: float, title: str, *, percent: bool = False) -
     )
 
 
-def _legend(names: Sequence[str], top: float = 10.0) -> Markup:
-    """Coloured squares with names, in a row."""
-    left, parts = 24.0, []
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A legend's entry: which series, its name, and where its row has reached."""
+
+    number: int
+    name: str
+    left: float
+
+
+def _wrap_legend(names: Sequence[str]) -> list[list[_Entry]]:
+    """The names in rows that are no wider than the picture."""
+    rows: list[list[_Entry]] = []
+    left = WIDTH
     for number, name in enumerate(names):
-        parts.append(tag("rect", x=left, y=top - 8, width=10, height=10, class_=f"fill s{number % SERIES}"))
-        parts.append(tag("text", name, x=left + 15, y=top + 1, class_="tick"))
-        left += 24 + 5.4 * len(name)
-    return join(*parts)
+        wide = 30 + CHARACTER * len(name)
+        if left + wide > WIDTH:
+            rows.append([])
+            left = 24.0
+        rows[-1].append(_Entry(number, name, left))
+        left += wide
+    return rows
+
+
+def _legend_entry(entry: _Entry, top: float) -> Markup:
+    """A coloured square and a name."""
+    colour = f"fill s{entry.number % SERIES}"
+    return join(
+        tag("rect", x=entry.left, y=top - 8, width=10, height=10, class_=colour),
+        tag("text", entry.name, x=entry.left + 15, y=top + 1, class_="tick"),
+    )
 
 
 def format_tick(value: float) -> str:

@@ -8,44 +8,84 @@ from collections.abc import Sequence
 from . import figures
 from .figures import Document, class_name, percent
 from .markup import Markup, join, tag
-from .pictures import draw_pictures
+from .overview import OVERVIEW_NOTE, list_networks, name_networks, tabulate_overview
+from .pictures import draw_pictures, draw_sizes, draw_tradeoff
 from .style import STYLE
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render_html(document: Document) -> str:
-    """The page of the document that `dualexport verify --json` prints."""
-    network = document["network"]
+    """The page of the document that `dualexport verify --json` prints, of one network or of several."""
+    networks = list_networks(document)
+    names = name_networks(networks)
+    title = " and ".join(names)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{network['name']}: verification"),
+        tag("title", f"{title}: verification"),
         tag("style", Markup(STYLE)),
     )
-    body = tag(
-        "main",
-        tag("h1", network["name"]),
-        tag("p", _summarize(document), class_="soft"),
-        _show_decision(document["decision"]),
-        tag("h2", "Agreement with the reference"),
-        _table(figures.AGREEMENT_COLUMNS, figures.agreement_rows(document)),
-        _show_accuracy(document),
-        _show_latency(document),
-        tag("h2", "Pictures"),
-        draw_pictures(document),
-        tag("h2", "Limits"),
-        _show_limits(document),
-        tag("h2", "Worst clips"),
-        _show_worst(document),
-        tag("h2", "Environment"),
-        _show_environment(document),
-        tag("h2", "Manifest"),
-        tag("pre", json.dumps(document["manifest"], indent=2)),
+    if len(networks) == 1:
+        (network,) = networks
+        top = join(tag("p", _summarize(network), class_="soft"), _show_decision(document["decision"]))
+        body = join(tag("h1", title), top, _show_network(network))
+    else:
+        details = [_show_details(name, network) for name, network in zip(names, networks, strict=True)]
+        body = join(tag("h1", title), _show_decision(document["decision"]), _show_overview(networks), *details)
+    page = tag("main", body, tag("h2", "Environment"), _show_environment(networks[0]), _show_manifests(names, networks))
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', page), lang='en')}\n"
+
+
+def _show_overview(networks: Sequence[Document]) -> Markup:
+    """All artifacts of several networks: a table and pictures."""
+    overview = tabulate_overview(networks)
+    return join(
+        tag("h2", "All artifacts"),
+        _table(overview.columns, overview.rows),
+        tag("p", OVERVIEW_NOTE, class_="soft"),
+        tag(
+            "div",
+            tag("div", tag("h3", "Accuracy against latency"), draw_tradeoff(networks), class_="card"),
+            tag("div", tag("h3", "Accuracy against size"), draw_sizes(networks), class_="card"),
+            class_="grid",
+        ),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body), lang='en')}\n"
+
+
+def _show_details(name: str, network: Document) -> Markup:
+    """One of several networks."""
+    return join(tag("h1", name, class_="network"), tag("p", _summarize(network), class_="soft"), _show_network(network))
+
+
+def _show_network(network: Document) -> Markup:
+    return join(
+        tag("h2", "Agreement with the reference"),
+        _table(figures.AGREEMENT_COLUMNS, figures.agreement_rows(network)),
+        _show_accuracy(network),
+        _show_latency(network),
+        tag("h2", "Pictures"),
+        draw_pictures(network),
+        tag("h2", "Limits"),
+        _show_limits(network),
+        _show_bisections(network),
+        tag("h2", "Worst clips"),
+        _show_worst(network),
+    )
+
+
+def _show_manifests(names: Sequence[str], networks: Sequence[Document]) -> Markup:
+    return join(
+        *(
+            join(
+                tag("h2", "Manifest" if len(networks) == 1 else f"Manifest of {name}"),
+                tag("pre", json.dumps(network["manifest"], indent=2)),
+            )
+            for name, network in zip(names, networks, strict=True)
+        )
+    )
 
 
 def _summarize(document: Document) -> str:
@@ -74,7 +114,7 @@ def _show_accuracy(document: Document) -> Markup:
     rows = figures.accuracy_rows(document)
     title = tag("h2", "Accuracy on labels")
     if not rows:
-        return join(title, tag("p", "Not known: the clips have no labels.", class_="absent"))
+        return join(title, tag("p", f"Not known: {document['reference']['accuracy_unknown']}.", class_="absent"))
     note = "In brackets: 95% intervals. Lost and gained: videos that only the reference, only the artifact gets right."
     return join(title, _table(figures.ACCURACY_COLUMNS, rows), tag("p", note, class_="soft"))
 
@@ -85,12 +125,12 @@ def _show_latency(document: Document) -> Markup:
         absent = "Not known: no latency was measured for these files. `dualexport bench` measures it."
         return join(title, tag("p", absent, class_="absent"))
     warnings = [tag("p", line, class_="caveats") for line in latency["warnings"]]
+    verdicts = [tag("p", verdict["sentence"]) for verdict in latency["verdicts"]]
     note = (
         f"{latency['copies']} In brackets the spread of the ratio over rounds; the reference is {latency['reference']}."
     )
-    return join(
-        title, *warnings, _table(figures.LATENCY_COLUMNS, figures.latency_rows(latency)), tag("p", note, class_="soft")
-    )
+    rows = _table(figures.LATENCY_COLUMNS, figures.latency_rows(latency))
+    return join(title, *warnings, *verdicts, rows, tag("p", note, class_="soft"))
 
 
 def _show_limits(document: Document) -> Markup:
@@ -100,6 +140,14 @@ def _show_limits(document: Document) -> Markup:
         for report in document["reports"]
     ]
     return tag("div", *cards, class_="grid")
+
+
+def _show_bisections(document: Document) -> Markup | None:
+    parts = [
+        join(tag("p", f"{one['remark']}."), tag("pre", one["command"]) if one["command"] else None)
+        for one in document["bisection"] or ()
+    ]
+    return join(tag("h2", "What to leave unquantized"), *parts) if parts else None
 
 
 def _show_worst(document: Document) -> Markup:

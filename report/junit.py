@@ -6,17 +6,22 @@ import re
 from xml.etree import ElementTree
 
 from .figures import Document, limit_rows
+from .overview import list_networks, name_artifact, name_networks
 
 NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(document: Document) -> str:
     """The suites of the document that `dualexport verify --json` prints."""
-    root = ElementTree.Element("testsuites", name=_text(f"dualexport verify {document['network']['name']}"))
-    for report in document["reports"]:
+    networks = list_networks(document)
+    names = name_networks(networks)
+    root = ElementTree.Element("testsuites", name=_text(f"dualexport verify {' '.join(names)}"))
+    for network, report in (
+        (name, report) for name, one in zip(names, networks, strict=True) for report in one["reports"]
+    ):
         rows = limit_rows(report)
         failed = sum(row[-1] == "FAIL" for row in rows)
-        name = _text(report["artifact"])
+        name = _text(name_artifact(report, network))
         suite = ElementTree.SubElement(root, "testsuite", name=name, tests=str(len(rows)), failures=str(failed))
         for figure, got, limit, result in rows:
             case = ElementTree.SubElement(suite, "testcase", classname=name, name=figure)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .charts import Point, Series, distribution, dots, lines, scatter, stacked
 from .figures import Document, class_name
 from .markup import Markup, tag
+from .overview import find_latency, name_artifact, name_networks
 
 MOST_CLASSES = 24
 
 
-def draw_pictures(document: Document) -> Markup:
-    """All pictures as cards in a grid."""
+def draw_pictures(network: Document) -> Markup:
+    """All pictures of one network as cards in a grid."""
     pictures: list[tuple[str, Callable[[Document], Markup]]] = [
-        ("Accuracy against latency", _draw_tradeoff),
+        ("Accuracy against latency", lambda one: draw_tradeoff([one])),
         ("Distribution of latency", _draw_latency),
         ("Agreement by class", _draw_classes),
         ("Where the error enters and grows", _draw_layers),
         ("Memory traffic of one inference", _draw_traffic),
     ]
-    cards = [tag("div", tag("h3", title), draw(document), class_="card") for title, draw in pictures]
+    cards = [tag("div", tag("h3", title), draw(network), class_="card") for title, draw in pictures]
     return tag("div", *cards, class_="grid")
 
 
@@ -28,28 +29,42 @@ def _absent(reason: str) -> Markup:
     return tag("p", f"Not known: {reason}", class_="absent")
 
 
-def _draw_tradeoff(document: Document) -> Markup:
-    latency = document["latency"]
-    if latency is None:
+def draw_tradeoff(networks: Sequence[Document]) -> Markup:
+    """Accuracy against latency: a point an artifact of all networks."""
+    if all(network["latency"] is None for network in networks):
         return _absent("no latency was measured for these files. `dualexport bench` measures it.")
-    results = [measured for measured in latency["results"] if measured["copies"] == "included"]
-    times = {measured["artifact"]: measured["clip_ms"] for measured in results}
-    labelled = document["reference"]["accuracy"] is not None
+
+    def find_milliseconds(network: Document, report: Document) -> float | None:
+        measured = find_latency(network, report)
+        return None if measured is None else measured["clip_ms"]
+
+    return _draw_accuracy(networks, find_milliseconds, "milliseconds a clip")
+
+
+def draw_sizes(networks: Sequence[Document]) -> Markup:
+    """Accuracy against the size of the file."""
+    return _draw_accuracy(
+        networks, lambda _, report: report["size_bytes"] and report["size_bytes"] / 1e6, "MB of the file"
+    )
+
+
+def _draw_accuracy(
+    networks: Sequence[Document], find: Callable[[Document, Document], float | None], x_title: str
+) -> Markup:
+    """Accuracy, or agreement where labels are missing, against what `find` says of an artifact of a network."""
+    labelled = all(network["reference"]["accuracy"] is not None for network in networks)
     points = []
-    for report in document["reports"]:
-        value = report["accuracy"]["top1"] if labelled and report["accuracy"] else report["agreement"]
-        if report["artifact"] in times and value is not None:
-            points.append(
-                Point(
-                    report["artifact"],
-                    times[report["artifact"]],
-                    *(100 * value[key] for key in ("share", "low", "high")),
+    for name, network in zip(name_networks(networks), networks, strict=True):
+        for report in network["reports"]:
+            value = report["accuracy"]["top1"] if labelled and report["accuracy"] else report["agreement"]
+            x = find(network, report)
+            if x is not None and value is not None:
+                points.append(
+                    Point(name_artifact(report, name), x, *(100 * value[key] for key in ("share", "low", "high")))
                 )
-            )
     if not points:
         return _absent("no artifact has both figures.")
-    title = "accuracy on labels, %" if labelled else "top-1 agreement with the reference, %"
-    return scatter(points, "milliseconds a clip", title)
+    return scatter(points, x_title, "accuracy on labels, %" if labelled else "top-1 agreement with the reference, %")
 
 
 def _draw_latency(document: Document) -> Markup:

@@ -13,12 +13,13 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
 sans-serif;overflow-wrap:anywhere}
 main{max-width:1200px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}h3{font-size:14px;margin:14px 0 6px}
+h1.network{margin-top:48px;padding-top:26px;border-top:1px solid var(--line)}
 p{margin:6px 0}.soft,.absent{color:var(--soft)}
 .decision{border-left:6px solid var(--pass);background:var(--card);border-radius:6px;padding:14px 20px;margin:18px 0}
 .decision.no{border-color:var(--fail)}.decision strong{font-size:20px;color:var(--pass)}
 .decision.no strong{color:var(--fail)}.decision ul{margin:6px 0 4px;padding-left:20px}
 .caveats{color:var(--warn)}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
+.grid{display:grid;margin:10px 0;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0;
 break-inside:avoid}
 .card h3{margin-top:0}.scroll{overflow-x:auto}
@@ -51,7 +52,8 @@ details summary{cursor:pointer;color:var(--soft)}
 --fail:#b01c22;--warn:#7a4d00;--c0:#2f6fde;--c1:#e07a1f;--c2:#159a80;--c3:#c43d77;--c4:#7d5bd0;--c5:#8a8f1d;
 --c6:#8c8c8c;
 --c7:#4aa3d8}
-main{max-width:none;padding:0}body{font-size:11pt}h2,h3{break-after:avoid}table{font-size:8.5pt}th,td{padding:3px 5px}
+main{max-width:none;padding:0}body{font-size:11pt}h1.network{break-before:page}
+h2,h3{break-after:avoid}table{font-size:8.5pt}th,td{padding:3px 5px}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .grid{grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}pre{max-height:none;overflow:visible;
 white-space:pre-wrap}

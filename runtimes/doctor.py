@@ -15,12 +15,19 @@ NO_GPU = "build and run engines on a machine with one; all else works here"
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 # CUDA's release notes: the oldest Linux driver of a CUDA generation. A Jetson's driver comes with its JetPack.
 OLDEST_DRIVER = {12: 525, 13: 580}
-EXTRA_COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "torch": ("onnx", "verify"),
-    "onnxruntime": ("onnx", "int8", "verify", "predict", "bench", "stream", "bundle"),
+NEEDED_BY: Mapping[str, tuple[str, ...]] = {
+    "torch": ("onnx",),
+    "onnxruntime": ("onnx", "int8"),
     "onnxscript": ("onnx",),
     "onnxsim": ("onnx",),
     "cuda-bindings": ("trt",),
+}
+ONE_OF: Mapping[str, tuple[str, ...]] = {  # a command, and what runs its networks: any of them will do
+    "verify": ("onnxruntime", "TensorRT"),  # without torch: --reference onnx or expected
+    "predict": ("onnxruntime", "TensorRT", "torch"),
+    "bench": ("onnxruntime", "TensorRT", "torch"),
+    "stream": ("onnxruntime", "TensorRT", "torch"),
+    "bundle": ("onnxruntime", "torch"),
 }
 COMMANDS = ("onnx", "int8", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
 
@@ -72,7 +79,7 @@ def diagnose(machine: Machine) -> tuple[Finding, ...]:
     """Every finding, in a fixed order, good ones included."""
     return (
         _look_at_python(machine.python),
-        *(_look_at_library(requirement, machine.for_rtx) for requirement in machine.requirements),
+        *(_look_at_library(requirement, machine) for requirement in machine.requirements),
         _look_at_tensorrt(machine.tensorrt, machine.for_rtx),
         _look_at_gpu(machine),
         _look_at_driver(machine),
@@ -100,15 +107,38 @@ def _look_at_python(version: tuple[int, int]) -> Finding:
     return Finding("Python", found, needed, remedy)
 
 
-def _look_at_library(requirement: Requirement, for_rtx: bool) -> Finding:
+def _look_at_library(requirement: Requirement, machine: Machine) -> Finding:
     name, needed = requirement.name, f"{requirement.oldest} or newer"
-    if requirement.found is not None and not is_older(requirement.found, requirement.oldest):
-        return Finding(name, requirement.found, needed)
-    stops = EXTRA_COMMANDS.get(name, COMMANDS if not requirement.extra else ())
-    if name == "cuda-bindings" and for_rtx:
-        stops = ()  # engines are built ahead of time; only running one takes it
+    if _serves(requirement):
+        return Finding(name, str(requirement.found), needed)
     remedy = f'pip install "dualexport[{requirement.extra}]"' if requirement.extra else "pip install -U dualexport"
-    return Finding(name, requirement.found or "not installed", needed, remedy, stops)
+    return Finding(name, requirement.found or "not installed", needed, remedy, _list_stopped(requirement, machine))
+
+
+def _serves(requirement: Requirement) -> bool:
+    return requirement.found is not None and not is_older(requirement.found, requirement.oldest)
+
+
+def _list_stopped(requirement: Requirement, machine: Machine) -> tuple[str, ...]:
+    """The commands that a library which is missing stops: all that need it, and where nothing else runs networks."""
+    if not requirement.extra:
+        return COMMANDS
+    stopped = set(NEEDED_BY.get(requirement.name, ()))
+    if requirement.name == "cuda-bindings" and machine.for_rtx:
+        stopped.clear()  # engines are built ahead of time; only running one takes it
+    runtimes = _list_runtimes(machine)
+    stopped.update(name for name, ways in ONE_OF.items() if requirement.name in ways and not runtimes & set(ways))
+    return tuple(command for command in COMMANDS if command in stopped)
+
+
+def _list_runtimes(machine: Machine) -> set[str]:
+    """What can run a network here."""
+    libraries = {requirement.name: _serves(requirement) for requirement in machine.requirements}
+    found = {name for name in ("onnxruntime", "torch") if libraries.get(name)}
+    builds = not _look_at_tensorrt(machine.tensorrt, machine.for_rtx).remedy
+    if builds and not _look_at_gpu(machine).remedy and libraries.get("cuda-bindings"):
+        found.add("TensorRT")
+    return found
 
 
 def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Finding:

@@ -21,13 +21,20 @@ from dualexport.exporter.selection import parse_selections
 from dualexport.runtimes.onnx_runner import OnnxRunner
 
 SEED, CLIPS = 777_000, 36  # of scenes that training never sees; three of each action
+CALIBRATION_CLIPS = 12
 LEAST_RIGHT = 33  # a model that is right in 95% of all videos misses this in one set out of fifty
+LEAST_AGREEING = 35  # of INT8 with FP32
 LARGEST_FILE = 6e6  # bytes
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_dataset(tmp_path_factory.mktemp("scenes"), CLIPS, SEED)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_dataset(tmp_path_factory.mktemp("others"), CALIBRATION_CLIPS, SEED + 1)
 
 
 @pytest.fixture(scope="module", params=[None, "T0:0.5"], ids=["whole clip", "T0:0.5"])
@@ -61,6 +68,24 @@ def test_it_names_the_action_in_most_videos(folder: Path, dataset: Dataset) -> N
     assert min(right.values()) >= LEAST_RIGHT
     if manifest.selections:
         assert np.mean(kept) > np.mean(chance) + 0.1
+
+
+def test_int8_is_as_right_as_fp32(
+    folder: Path, dataset: Dataset, calibration: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["int8", str(folder), "--clips", str(calibration.labels)])
+    assert exit_.value.code == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(["verify", str(folder), "--clips", str(dataset.labels), "--against", "int8", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    (report,) = document["reports"]
+    assert exit_.value.code == 0
+    assert report["clips"] == CLIPS
+    assert report["top1_agreement"] >= LEAST_AGREEING / CLIPS
+    lost = document["reference"]["accuracy"]["top1"]["count"] - report["accuracy"]["top1"]["count"]
+    assert lost <= CLIPS - LEAST_AGREEING
 
 
 def test_predict_prints_the_action(folder: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

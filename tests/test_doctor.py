@@ -15,7 +15,12 @@ from test_cli import run
 SERVER = Environment("PC", "x86", 8, 32.0, "Debian", "6.1", "NVIDIA L4", "580.65", None, None)
 WHOLE = Machine(
     python=(3, 12),
-    requirements=(Requirement("av", "14.2", "", "18.1.0"), Requirement("torch", "2.9", "export", "2.13.0+cpu")),
+    requirements=(
+        Requirement("av", "14.2", "", "18.1.0"),
+        Requirement("torch", "2.9", "export", "2.13.0+cpu"),
+        Requirement("onnxruntime", "1.20", "export", "1.31.0"),
+        Requirement("cuda-bindings", "12.8", "gpu", "13.0"),
+    ),
     tensorrt="11.4.0.106",
     for_rtx=False,
     cuda_generation=13,
@@ -40,7 +45,7 @@ def test_a_whole_machine_needs_nothing() -> None:
     [
         ("Python", {"python": (3, 9)}, COMMANDS),
         ("av", {"requirements": [Requirement("av", "14.2", "", "14.1")]}, COMMANDS),
-        ("torch", {"requirements": [Requirement("torch", "2.9", "export", None)]}, ("onnx", "verify")),
+        ("torch", {"requirements": [Requirement("torch", "2.9", "export", None), *WHOLE.requirements[2:]]}, ("onnx",)),
         ("TensorRT", {"tensorrt": None}, ("trt", "plan")),
         ("TensorRT", {"tensorrt": "8.6.2"}, ("trt", "plan")),
         ("GPU", {"environment": replace(SERVER, gpu=None)}, ("trt",)),
@@ -56,6 +61,22 @@ def test_what_is_missing_has_a_remedy_and_stops_what_needs_it(
     finding = find(subject, **changes)
     assert finding.stops == stops
     assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("here", "tensorrt", "stops"),
+    [
+        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "bundle")),
+        (("torch",), None, ("onnx", "int8", "verify")),
+        ((), "11.4.0", ("onnx", "int8", "verify", "predict", "bench", "stream", "bundle")),
+    ],
+    ids=["a device with TensorRT", "PyTorch alone", "TensorRT that cannot reach the GPU"],
+)
+def test_without_onnx_runtime_another_runtime_will_do(
+    here: tuple[str, ...], tensorrt: str | None, stops: tuple[str, ...]
+) -> None:
+    requirements = [one if one.name in here else replace(one, found=None) for one in WHOLE.requirements]
+    assert find("onnxruntime", requirements=requirements, tensorrt=tensorrt).stops == stops
 
 
 def test_a_jetson_s_driver_is_its_jetpack_s() -> None:

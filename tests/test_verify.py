@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from dualexport.calibration.clips import ClipSource, Video
 from dualexport.calibration.labels import label_videos
-from dualexport.commands.comparing import select_artifacts
+from dualexport.commands.comparing import find_networks, select_artifacts
 from dualexport.contracts import LabelError, ManifestError, hash_file
 from dualexport.exporter.manifest import read_manifest
 from test_cli import assert_refused, run
@@ -56,6 +56,52 @@ def test_labels_limits_and_what_is_compared(
     assert report["paired"]["p_value"] == 1.0
     assert document["reference"]["labelled"] == 2
     assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
+
+
+def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown(
+    copy: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names.csv").write_text("path,label\nvideos/a.mp4,run\nvideos/b.mp4,8\n")
+    page = tmp_path / "report.html"
+    given = ("verify", copy, "--clips", labelled, "--labels", tmp_path / "names.csv", "--against", "fp32", "--json")
+    code, out, err = run(capsys, *given, "--report", page)
+    document = json.loads(out)
+    assert (code, document["reference"]["accuracy"]) == (0, None)
+    assert "note: the labels are names, and the network was exported without class names" in err
+    assert any(caveat.endswith("accuracy was not") for caveat in document["decision"]["caveats"])
+    assert "Not known: the labels are names, and the network" in page.read_text()
+
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "labels": [f"action {n}" for n in range(400)]}))
+    assert_refused(run(capsys, *given), "the label 'run' is no class of the network: it is none of its class names")
+
+
+def test_several_folders_are_compared_each_with_its_own_network_and_reported_together(
+    exported: Path, copy: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "bench", exported, copy, "--against", "fp16", "--seconds", 0.1, "--rounds", 2)[0] == 0
+    assert (exported / "bench.json").read_text() == (copy / "bench.json").read_text()
+    (exported / "bench.json").unlink()  # other tests read this folder
+    arguments = ("verify", exported, copy, "--clips", video, "--against", "fp16")
+    code, out, _ = run(capsys, *arguments, "--report", tmp_path / "r.json")
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert (code, document["passed"]) == (0, True)
+    assert [network["folder"] for network in document["networks"]] == [str(exported), str(copy)]
+    assert document["decision"]["reasons"] == ["the weights are random: this is no trained network"]
+    assert document["networks"][1]["latency"]["results"][1]["ratio"]["median"] > 0
+    overview = out[out.index("All networks") :]
+    assert f"{copy}/dualformer-n.fp16.onnx" in overview
+
+    (copy / "dualformer-n.fp16.onnx").write_bytes(b"")
+    code, out, err = run(capsys, *arguments)
+    assert (code, "PASS" in out, "FAIL" in out) == (1, True, True)
+    assert "dualformer-n.fp16.onnx did not run: dualformer-n.fp16.onnx has changed" in err
+
+
+def test_a_network_without_token_selection_comes_first(exported: Path, copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "selections": [{"selection": "T0:0.5"}]}))
+    assert [network.folder for network in find_networks([copy, exported, copy])] == [exported, copy]
 
 
 def test_a_file_that_is_no_network_fails_and_the_other_is_compared(

@@ -62,15 +62,16 @@ def make_report(artifact: str, precision: str, agreed: int, error: float, *, pas
         "graph": "folded",
         "format": "onnx",
         "size_bytes": 9_700_000,
+        "work": {"gmacs_a_clip": 5.12, "shares": {"int8": 0.45} if precision == "int8" else {}},
         "sha256": precision * 8,
     }
 
 
-def make_latency(artifact: str, milliseconds: float, ratio: float) -> dict[str, Any]:
+def make_latency(artifact: str, milliseconds: float, ratio: float, sha256: str) -> dict[str, Any]:
     samples = np.random.default_rng(1).gamma(9, 0.02, 300) * milliseconds + milliseconds
     return {
         "artifact": artifact,
-        "sha256": "",
+        "sha256": sha256,
         "runner": "ONNX Runtime 1.31 (CPU)",
         "copies": "included",
         "batch": 1,
@@ -105,7 +106,7 @@ def make_document() -> dict[str, Any]:
         "decision": {
             "ship": False,
             "reasons": [f"{int8}: cosine 0.94 (limit 0.98)"],
-            "caveats": ["no labels: agreement with the reference was measured, accuracy was not"],
+            "caveats": ["the clips have no labels: agreement was measured, accuracy was not"],
         },
         "network": {
             "name": "dualformer-demo",
@@ -121,6 +122,7 @@ def make_document() -> dict[str, Any]:
             "videos": 200,
             "labelled": 200,
             "accuracy": {key: share(190, 200) for key in ("single_view", "top1", "top5")},
+            "accuracy_unknown": None,
         },
         "reports": [
             make_report(fp32, "fp32", 200, 2e-6, passed=True),
@@ -134,12 +136,43 @@ def make_document() -> dict[str, Any]:
             "reference": fp32,
             "copies": "With copies between host and device.",
             "warnings": ["the machine was busy: rounds differ by 31%"],
-            "results": [make_latency(fp32, 41, 1.0), make_latency(fp16, 55, 1.3), make_latency(int8, 28, 0.7)],
+            "verdicts": [{"sentence": "INT8 measured 1.31x as fast as FP16 on an <NVIDIA> at batch 1."}],
+            "results": [
+                make_latency(name, milliseconds, milliseconds / 41, precision * 8)
+                for name, milliseconds, precision in zip(names, (41, 55, 28), ("fp32", "fp16", "int8"), strict=True)
+            ],
         },
         "layers": [make_layers(name, error) for name, error in zip(names, (1e-7, 4e-4, 2e-2), strict=True)],
+        "bisection": [
+            {
+                "artifact": int8,
+                "remark": f"{int8} holds its limits with blocks.1.0.mlp.fc1 in FP16",
+                "layers": ["blocks.1.0.mlp.fc1"],
+                "patterns": ["blocks.1.0.mlp.fc1"],
+                "command": f"dualexport int8 '{HOSTILE}' --keep-fp16 blocks.1.0.mlp.fc1",
+                "graphs_tried": 3,
+                "reaches": {"clips": 200, "top1_agreement": 0.995, "cosine": 0.99, "snr_db": 31.0},
+            }
+        ],
         "plans": [
             {"model": name, "moved_mb_by_kind": {kind: size / factor for kind, size in kinds.items()}}
             for name, factor in zip(names, (1, 2, 3), strict=True)
         ],
         "manifest": {"schema": 1, "note": HOSTILE},
+    }
+
+
+def make_document_of_two(selected: str = "dualformer-demo-T0_0.5") -> dict[str, Any]:
+    """Two networks in one document; the second one's name is `selected`."""
+    whole, other = make_document(), make_document()
+    other["network"]["name"] = selected
+    for part in (*other["reports"], *other["latency"]["results"], *other["layers"]):
+        part["artifact"] = part["artifact"].replace("dualformer-demo", selected)
+    for plan in other["plans"]:
+        plan["model"] = plan["model"].replace("dualformer-demo", selected)
+    return {
+        "format": 1,
+        "passed": False,
+        "decision": {"ship": False, "reasons": ["an artifact failed"], "caveats": []},
+        "networks": [{"folder": "demo/whole", **whole}, {"folder": "demo/half", **other}],
     }

@@ -16,7 +16,8 @@ from dualexport.report.html import render_html
 from dualexport.report.junit import render_junit
 from dualexport.report.markdown import render_markdown
 from dualexport.report.markup import Markup, tag
-from sample import HOSTILE, make_document
+from dualexport.report.overview import tabulate_overview
+from sample import HOSTILE, make_document, make_document_of_two
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 VOID = {"meta", "br", "img", "circle", "line", "path", "polyline", "rect"}
@@ -82,7 +83,7 @@ def test_the_decision_comes_first_with_its_reasons(document: dict[str, Any]) -> 
 
 def test_what_was_not_measured_is_said(document: dict[str, Any]) -> None:
     document.update(latency=None, layers=None, plans=None)
-    document["reference"]["accuracy"] = None
+    document["reference"].update(accuracy=None, accuracy_unknown="the clips have no labels")
     for report in document["reports"]:
         report.update(accuracy=None, paired=None, snr_db=None, classes=[], worst=[])
     page = Page(render_html(document))
@@ -113,10 +114,47 @@ def test_junit_has_a_suite_an_artifact_and_a_case_a_limit(document: dict[str, An
 def test_markdown_tables_have_one_width_and_no_markup_of_names(document: dict[str, Any]) -> None:
     text = render_markdown(document)
     assert text.startswith("## dualformer-demo: do not ship\n")
-    assert "<script>" not in re.sub(r"\\<", "", text)
+    code = re.compile(r"^    .*$", re.MULTILINE)  # shown as it is
+    assert len(code.findall(text)) == 1
+    assert "<script>" not in code.sub("", re.sub(r"\\<", "", text))
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
+
+
+def test_several_networks_are_in_one_table_and_in_common_pictures() -> None:
+    document = make_document_of_two()
+    page = Page(render_html(document))
+    text = " ".join(page.text)
+    assert page.open == []
+    assert text.index("Do not ship") < text.index("All artifacts") < text.index("Agreement with the reference")
+    assert page.elements.count("svg") == 2 + 2 * 5
+    table = tabulate_overview(document["networks"])
+    assert [row[0] for row in table.rows][3:6] == [
+        "dualformer-demo.int8.onnx",
+        "dualformer-demo-T0_0.5: PyTorch 2.13.0 (CPU, FP32)",
+        "dualformer-demo-T0_0.5.fp32.onnx",
+    ]
+    assert table.rows[3][1:4] == ("9.7", "5.12", "45%")
+    overall = render_markdown(document).partition("\n## dualformer")[0]
+    assert overall.count(".onnx") == 6
+    assert len(ElementTree.fromstring(render_junit(document)).findall("testsuite")) == 6
+
+
+def test_networks_of_one_name_are_told_apart_by_their_folders() -> None:
+    document = make_document_of_two("dualformer-demo")
+    names = [row[0] for row in tabulate_overview(document["networks"]).rows]
+    assert (names[1], names[5]) == ("demo/whole/dualformer-demo.fp32.onnx", "demo/half/dualformer-demo.fp32.onnx")
+    suites = ElementTree.fromstring(render_junit(document)).findall("testsuite")
+    assert len({suite.get("name") for suite in suites}) == 6
+
+
+def test_columns_of_which_nothing_is_known_are_left_out() -> None:
+    networks = make_document_of_two()["networks"]
+    assert {"MB moved", "ms a clip"} < set(tabulate_overview(networks).columns)
+    for network in networks:
+        network.update(plans=None, latency=None)
+    assert not {"MB moved", "ms a clip", "ratio"} & set(tabulate_overview(networks).columns)
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
+from breaking import BREAKAGES, HINTS
 from conftest import NANO_CLIP
 from dualexport.calibration.synthetic import moving_patterns
 from dualexport.contracts import Array, ClipError, Graph, Precision, RunnerError
@@ -15,54 +15,9 @@ from dualexport.exporter.block_taps import BlockTaps
 from dualexport.exporter.dualformer import DualFormer
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.layers import BlockError, LayerReport, TappedGraph, compare_blocks, find_entry
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto
 
 CLIPS = moving_patterns(1, NANO_CLIP)
-
-
-def weight(model: ModelProto, name: str) -> onnx.TensorProto:
-    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
-
-
-def replace_weight(model: ModelProto, name: str, change: Callable[[Array], Array]) -> None:
-    tensor = weight(model, name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), name))
-
-
-def flip_a_sign(model: ModelProto) -> None:
-    replace_weight(model, "blocks.2.0.mlp.fc1.weight", np.negative)
-
-
-def swap_two_classes(model: ModelProto) -> None:
-    order = np.arange(400)
-    order[[3, 7]] = 7, 3
-    replace_weight(model, "cls_head.fc_cls.weight", lambda values: values[order])
-    replace_weight(model, "cls_head.fc_cls.bias", lambda values: values[order])
-
-
-def quantize_with_a_wrong_scale(model: ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.name == "blocks.1.0.mlp.fc1/Gemm")
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "scale"))  # LayerNorm's output is within 5
-    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
-    at = list(model.graph.node).index(node)
-    model.graph.node.insert(at, helper.make_node("QuantizeLinear", [node.input[0], "scale", "zero"], ["q"]))
-    model.graph.node.insert(at + 1, helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]))
-    node.input[0] = "dq"
-
-
-def cut_a_residual(model: ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.name == "blocks.1.1/Add")
-    kept = next(name for name in node.input if "attn.proj" in name)
-    node.CopyFrom(helper.make_node("Identity", [kept], list(node.output), name=node.name))
-
-
-def take_bgr_for_rgb(model: ModelProto) -> None:
-    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "bgr"))
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name == "clip":
-                node.input[place] = "swapped"
-    model.graph.node.insert(0, helper.make_node("Gather", ["clip", "bgr"], ["swapped"], axis=1))
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +46,8 @@ def test_a_sound_graph_has_every_block_and_none_stands_out(
 
 @pytest.mark.parametrize(
     ("breakage", "block"),
-    [
-        (flip_a_sign, "blocks.2.0.mlp"),
-        (swap_two_classes, "logits"),
-        (quantize_with_a_wrong_scale, "blocks.1.0.mlp"),
-        (cut_a_residual, "blocks.1.1.attn"),
-        (take_bgr_for_rgb, "patch_embeds.0"),
-    ],
+    BREAKAGES.items(),
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_broken_block_is_named(
     exported: Path,
@@ -112,8 +62,7 @@ def test_a_broken_block_is_named(
     onnx.save(model, tmp_path / "broken.onnx")
     report = locate(tmp_path / "broken.onnx", taps, expected, Precision.FP32)
     assert report.enters_at == block
-    hint = {"patch_embeds.0": "colour order", "logits": "order of its classes"}.get(block, block)
-    assert hint in report.remark
+    assert HINTS.get(block, block) in report.remark
 
 
 def test_the_plain_graph_has_the_same_taps(nano: DualFormer, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Verifying one folder: its artifacts against its reference on clips, and the document of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..contracts import Artifact, Clip, Precision, Progress
+from . import comparing, steps
+from .bisecting import bisect_failures
+from .evidence import Evidence, gather_evidence
+from .lineup import Lineup
+from .running import Reference, Runtime, limits_of
+from .spreading import Spread, compare_lineup
+from .verify_document import document_verification
+
+if TYPE_CHECKING:
+    from ..exporter.manifest import Manifest
+    from ..runtimes.compare import Comparison
+    from ..runtimes.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What a user asks of a verification, the same for every folder."""
+
+    clips: Path | None
+    labels: Path | None
+    views: int
+    skip_unreadable: bool
+    against: str
+    runtime: Runtime | None
+    reference: Reference
+    checkpoint: Path | None
+    limits: Mapping[Precision, Limits]
+    tolerance: float | None
+    spread: Spread
+    layers: bool
+    bisect: bool
+    plan: bool
+    pictures: bool  # frames of the worst clips, for a page
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One folder's verification; `document` is what `--json` prints. `own_clips`: they came with the reference."""
+
+    manifest: Manifest
+    comparison: Comparison
+    clips: Iterable[Clip]
+    own_clips: bool
+    document: Mapping[str, Any]
+
+
+def select_artifacts(manifest: Manifest, options: VerifyOptions) -> tuple[Artifact, ...]:
+    """What of a folder is to be compared. Raises ManifestError."""
+    return comparing.select_artifacts(manifest, options.against, options.runtime, options.reference)
+
+
+def verify_folder(
+    manifest: Manifest, artifacts: tuple[Artifact, ...], options: VerifyOptions, progress: Progress
+) -> Verified:
+    """Compare the artifacts with the folder's own reference; what was opened is closed again at the end.
+
+    An artifact out of its limits, changed or gone is in the result, not an error. Raises what opening the reference and
+    the clips raises.
+    """
+    limits = {artifact.path.name: limits_of(artifact, options.limits, options.tolerance) for artifact in artifacts}
+    lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, limits)
+    given = steps.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
+    given = comparing.label_clips(given, options.labels)
+    comparison, source = compare_lineup(lineup, given, options.spread, progress)
+    ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
+    basis = Evidence(manifest, ran, source, options.checkpoint)
+    parts = gather_evidence(basis, progress, plan=options.plan, layers=options.layers)
+    parts["bisection"] = _bisect(lineup, basis, comparison, progress) if options.bisect else None
+    progress("writing the report")
+    document = document_verification(manifest, comparison, source, parts, pictures=options.pictures)
+    return Verified(manifest, comparison, source, options.reference is Reference.EXPECTED, document)
+
+
+def _bisect(lineup: Lineup, basis: Evidence, comparison: Comparison, progress: Progress) -> list[dict[str, Any]]:
+    with ExitStack() as opened:
+        reference, _, candidates = lineup.open(opened)
+        of_all = replace(basis, artifacts=lineup.artifacts)  # what did not run is noted
+        return bisect_failures(of_all, reference, candidates, comparison, progress)
