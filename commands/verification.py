@@ -57,8 +57,8 @@ def verify_folder(
 ) -> Verified:
     """Compare the artifacts with the folder's own reference; what was opened is closed again at the end.
 
-    An artifact out of its limits is in the result, not an error. Raises what opening the reference and the clips
-    raises.
+    An artifact out of its limits, changed or gone is in the result, not an error. Raises what opening the reference and
+    the clips raises.
     """
     held = {artifact.path.name: limits_of(artifact, options.limits, options.tolerance) for artifact in artifacts}
     lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, held)

@@ -73,7 +73,7 @@ def verify(
     """Run the PyTorch network and every artifact in DIR on clips, and hold what they compute against limits.
 
     Of several folders, each is compared with its own network, one after the other. Without PyTorch, on a device, take
-    --reference expected (the outputs that came in a bundle) or --reference onnx.
+    --reference expected (the outputs that came in a bundle), stored (an earlier run's) or onnx.
 
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """

@@ -111,7 +111,7 @@ def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, 
         "precision": artifact.precision,
         "graph": artifact.graph,
         "format": artifact.format,
-        "work": _count_work(artifact),
+        "work": _count_work(artifact) if artifact.path.is_file() else None,
         "size_bytes": artifact.path.stat().st_size if artifact.path.is_file() else None,
         "sha256": artifact.sha256,
     }

@@ -74,7 +74,7 @@ def _describe(network: Document, report: Document, name: str) -> dict[str, str]:
     ratio = measured.get("ratio") or {}
     return {
         "": name_artifact(report, name),
-        "MB": number(report["size_bytes"] / 1e6, ".1f"),
+        "MB": number(report["size_bytes"] and report["size_bytes"] / 1e6, ".1f"),
         "GMACs": number(work.get("gmacs_a_clip"), ".2f"),
         "in INT8": percent(work["shares"].get("int8"), 0),
         "accuracy": share(report["accuracy"] and report["accuracy"]["top1"]),

@@ -43,7 +43,9 @@ def draw_tradeoff(networks: Sequence[Document]) -> Markup:
 
 def draw_sizes(networks: Sequence[Document]) -> Markup:
     """Accuracy against the size of the file."""
-    return _draw_accuracy(networks, lambda _, report: report["size_bytes"] / 1e6, "MB of the file")
+    return _draw_accuracy(
+        networks, lambda _, report: report["size_bytes"] and report["size_bytes"] / 1e6, "MB of the file"
+    )
 
 
 def _draw_accuracy(

@@ -53,7 +53,8 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 def test_onnx_leaves_a_graph_and_its_manifest(exported: Path) -> None:
     names = ["dualformer-n.fp16.onnx", "dualformer-n.fp32.onnx", "manifest.json"]
-    assert sorted(path.name for path in exported.iterdir()) == names
+    left = sorted(path.name for path in exported.iterdir())
+    assert [name for name in left if name != "reference.logits"] == names  # which other tests' runs of verify leave
     manifest = json.loads((exported / "manifest.json").read_text())
     assert manifest["model"] == {"size": "n", "classes": 400}
     assert manifest["weights"] == {"random": True, "seed": 0}
