@@ -230,9 +230,10 @@ def _prove(
 
     A clip or two between classes says nothing of the share of all clips that agree, which `verify` measures.
     """
-    from ..runtimes.limits import DEFAULT_LIMITS
+    from ..runtimes.limits import choose_defaults
 
-    limit = replace(DEFAULT_LIMITS[Precision.INT8], top1_agreement=None)
+    defaults = choose_defaults(selects_tokens=bool(manifest.selections))
+    limit = replace(defaults[Precision.INT8], top1_agreement=None)
     with open_artifact(find_folded(manifest, Precision.FP32)) as reference:
         proof = steps.Proof(tuple(islice(clips, PROOF_CLIPS)), limits={Precision.INT8: limit})
         (report,) = steps.compare_with(reference, {name: artifact}, proof, progress)

@@ -84,8 +84,11 @@ def compare_artifacts(
     network: DualFormer, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
 ) -> tuple[ComparisonReport, ...]:
     """Compare artifacts, by name, with the network they were made from, by the default limits."""
+    from ..runtimes.limits import choose_defaults
+
+    limits = proof.limits or choose_defaults(selects_tokens=bool(network.config.selections))
     with wrap_network(network) as reference:
-        return compare_with(reference, artifacts, proof, progress)
+        return compare_with(reference, artifacts, replace(proof, limits=limits), progress)
 
 
 def compare_with(

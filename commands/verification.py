@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import Artifact, Clip, Precision, Progress
+from ..contracts import Artifact, Clip, Progress
 from . import comparing, steps
 from .bisecting import bisect_failures
 from .evidence import Evidence, gather_evidence
@@ -19,7 +19,6 @@ from .verify_document import document_verification
 if TYPE_CHECKING:
     from ..exporter.manifest import Manifest
     from ..runtimes.compare import Comparison
-    from ..runtimes.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class VerifyOptions:
     skip_unreadable: bool
     reference: Reference
     checkpoint: Path | None
-    limits: Mapping[Precision, Limits]
+    limits: Path | None
     tolerance: float | None
     spread: Spread
     layers: bool
@@ -60,7 +59,11 @@ def verify_folder(
     An artifact out of its limits, changed or gone is in the result, not an error. Raises what opening the reference and
     the clips raises.
     """
-    held = {artifact.path.name: limits_of(artifact, options.limits, options.tolerance) for artifact in artifacts}
+    from ..runtimes.limits import choose_defaults, read_limits
+
+    defaults = choose_defaults(selects_tokens=bool(manifest.selections))
+    allowed = read_limits(options.limits, defaults)
+    held = {artifact.path.name: limits_of(artifact, allowed, options.tolerance) for artifact in artifacts}
     lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, held)
     given = steps.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
     labelled = comparing.label_clips(given, options.labels)

@@ -88,6 +88,7 @@ def verify(
     from ..runtimes.limits import read_limits
 
     reports.check_reports(report or ())
+    read_limits(limits)  # what is wrong with it is said before any work
     options = VerifyOptions(
         clips=clips,
         labels=labels,
@@ -95,7 +96,7 @@ def verify(
         skip_unreadable=skip_unreadable,
         reference=reference,
         checkpoint=checkpoint,
-        limits=read_limits(limits),
+        limits=limits,
         tolerance=tolerance,
         spread=Spread(workers, ray),
         layers=layers,

@@ -61,20 +61,31 @@ DEFAULT_LIMITS: Mapping[Precision, Limits] = {
     ),
     Precision.INT8: Limits(cosine=0.98, top1_agreement=0.95, kl_divergence=0.05, accuracy_drop=0.01),
 }
+# Rounding may exchange token frames whose scores nearly tie, and one clip in which it does has the smallest cosine.
+SELECTING_LIMITS: Mapping[Precision, Limits] = {
+    Precision.FP32: DEFAULT_LIMITS[Precision.FP32],
+    Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], logit_difference=None, cosine=0.95, snr_db=30.0),
+    Precision.INT8: replace(DEFAULT_LIMITS[Precision.INT8], cosine=0.95),
+}
 
 
-def read_limits(path: Path | None) -> Mapping[Precision, Limits]:
+def choose_defaults(*, selects_tokens: bool) -> Mapping[Precision, Limits]:
+    """The limits of a network with or without token selection, where a user sets none."""
+    return SELECTING_LIMITS if selects_tokens else DEFAULT_LIMITS
+
+
+def read_limits(path: Path | None, defaults: Mapping[Precision, Limits] = DEFAULT_LIMITS) -> Mapping[Precision, Limits]:
     """The defaults, with what the TOML file at `path` says: a table a precision, a key a limit, `false` for none.
 
     Raises LimitError for a file that cannot be read, and for a precision, a limit or a value that is not one.
     """
     if path is None:
-        return DEFAULT_LIMITS
+        return defaults
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LimitError(f"{path}: not a readable TOML file ({error})", fix=f"write it like this: {EXAMPLE}") from error
-    limits = dict(DEFAULT_LIMITS)
+    limits = dict(defaults)
     for table, values in document.items():
         if table not in [precision.value for precision in Precision] or not isinstance(values, dict):
             raise LimitError(f"{path.name}: [{table}] is not a precision", fix="name tables fp32, fp16 or int8")

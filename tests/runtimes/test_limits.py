@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from dualexport.contracts import LimitError, Precision
-from dualexport.runtimes.limits import DEFAULT_LIMITS, Limits, check_limits, read_limits
+from dualexport.runtimes.limits import DEFAULT_LIMITS, SELECTING_LIMITS, Limits, check_limits, read_limits
 from dualexport.runtimes.measures import PairedTest
 from dualexport.runtimes.tally import ComparisonReport
 
@@ -72,3 +72,11 @@ def test_a_drop_fails_only_where_chance_does_not_explain_it() -> None:
     (check,) = [check for check in check_limits(undecided, limits) if check.name == "accuracy_drop"]
     assert check.passed
     assert "more clips would decide" in check.remark
+
+
+def test_a_file_says_the_same_of_a_network_that_selects_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text("[fp16]\ncosine = 0.9999\n")
+    limits = read_limits(path, SELECTING_LIMITS)
+    assert limits[Precision.FP16] == replace(SELECTING_LIMITS[Precision.FP16], cosine=0.9999)
+    assert limits[Precision.FP16].logit_difference is None
