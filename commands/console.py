@@ -38,7 +38,24 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def to_json(document: Mapping[str, Any]) -> str:
     """A JSON document; dataclasses, enums and paths are written as what they hold, NaN and infinity as null."""
-    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(to_plain(document), indent=2, allow_nan=False) + "\n"
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as JSON has it: only dictionaries, lists, strings, numbers and null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
 
 
 def note(message: str) -> None:
@@ -119,19 +136,3 @@ class _LiveProgress:
             self._display.add_task(task, total=total)
             self._task = task
         self._display.update(self._display.task_ids[-1], completed=done, total=total)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value

@@ -31,12 +31,11 @@ def check_reports(paths: Sequence[Path]) -> None:
 
 
 def write_reports(document: Mapping[str, Any], reports: Sequence[Path], junit: Path | None) -> None:
-    """Write every report that was asked for. Raises OutputError."""
-    plain = json.loads(console.to_json(document))
+    """Write every report that was asked for; `document` holds plain JSON values. Raises OutputError."""
     files = {path: RENDERERS[path.suffix.lower()] for path in reports}
     if junit is not None:
         files[junit] = render_junit
     for path, render in files.items():
         with staged_path(path) as staged:
-            staged.write_text(render(plain), encoding="utf-8")
+            staged.write_text(render(document), encoding="utf-8")
         console.note(f"wrote {path}")

@@ -111,7 +111,7 @@ def verify(
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)
-    document = combine_documents({one.manifest.folder: one.document for one in verified})
+    document = console.to_plain(combine_documents({one.manifest.folder: one.document for one in verified}))
     reports.write_reports(document, report or (), junit)
     if as_json:
         console.print_json(document)

@@ -77,12 +77,13 @@ def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown
 
 
 def test_several_folders_are_compared_each_with_its_own_network_and_reported_together(
-    exported: Path, copy: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: Path, copy: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "bench", exported, copy, "--against", "fp16", "--seconds", 0.1, "--rounds", 2)[0] == 0
     assert (exported / "bench.json").read_text() == (copy / "bench.json").read_text()
     (exported / "bench.json").unlink()  # other tests read this folder
-    arguments = ("verify", exported, copy, "--clips", video, "--against", "fp16")
+    clips = ("--clips", labelled, "--labels", tmp_path / "labels.csv")
+    arguments = ("verify", exported, copy, *clips, "--against", "fp16")
     code, out, _ = run(capsys, *arguments, "--report", tmp_path / "r.json")
     document = json.loads((tmp_path / "r.json").read_text())
     assert (code, document["passed"]) == (0, True)
@@ -91,6 +92,7 @@ def test_several_folders_are_compared_each_with_its_own_network_and_reported_tog
     assert document["networks"][1]["latency"]["results"][1]["ratio"]["median"] > 0
     overview = out[out.index("All networks") :]
     assert f"{copy}/dualformer-n.fp16.onnx" in overview
+    assert "0.0% (0.0% to 65.8%)" in overview, "accuracy of two videos, none right"
 
     (copy / "dualformer-n.fp16.onnx").write_bytes(b"")
     code, _, err = run(capsys, *arguments)
