@@ -44,7 +44,7 @@ def prepare(name: str, graph: Path, clips: list[Clip], scratch: Path) -> Callabl
     layers = find_layers(read_graph(graph))
     if name == OURS:
         onnx.save(make_observable(read_graph(graph), layers), scratch / "observable.onnx")
-        runner = OnnxRunner(scratch / "observable.onnx")
+        runner = OnnxRunner(scratch / "observable.onnx", spinning=False)
         return lambda: observe(runner, layers, clips, no_progress)
     wanted, select = set(list_inputs(layers)), CalibraterBase.select_tensors_to_calibrate
 

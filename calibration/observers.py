@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ..contracts import Array
 
 BINS = 2048
+WAITING_ROWS = 512  # multiplied at once: few large products take less time than many small ones
 _FIRST_LIMIT = 2.0**-40  # where the histogram of a tensor starts that has been nothing but zeros so far
 
 
@@ -25,6 +26,7 @@ class InputObserver:
         self.high = -np.inf
         self._products: NDArray[np.float32] = np.zeros((channels, channels), np.float32)
         self._rows = 0
+        self._waiting: list[Array] = []
 
     @property
     def peak(self) -> float:
@@ -34,6 +36,7 @@ class InputObserver:
     @property
     def moments(self) -> NDArray[np.float64]:
         """E[x x^T] over rows: (channels, channels)."""
+        self._multiply()
         return self._products.astype(np.float64) / max(self._rows, 1)
 
     def add(self, rows: Array, low: float, high: float, moment_rows: int) -> None:
@@ -49,6 +52,13 @@ class InputObserver:
         bins *= BINS / self.limit
         np.minimum(bins, BINS - 1, out=bins)
         self.counts += np.bincount(bins.astype(np.int32), minlength=BINS)
-        part = rows[:: max(1, len(rows) // moment_rows)]
-        self._products += part.T @ part
-        self._rows += len(part)
+        self._waiting.append(rows[:: max(1, len(rows) // moment_rows)].copy())
+        if sum(map(len, self._waiting)) >= WAITING_ROWS:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if self._waiting:
+            rows = np.concatenate(self._waiting)
+            self._products += rows.T @ rows
+            self._rows += len(rows)
+            self._waiting.clear()

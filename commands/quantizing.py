@@ -156,7 +156,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observable.onnx"
         onnx.save(make_observable(read_graph(reference.path), layers), path)
-        with OnnxRunner(path) as runner:
+        with OnnxRunner(path, spinning=False) as runner:
             calibration = calibrate(runner, reference.sha256, layers, clips, method, progress)
     if len(calibration.clips) < FEW_CLIPS:
         console.note(f"calibrated on {len(calibration.clips)} clips; about {USUAL_CLIPS} are usual")

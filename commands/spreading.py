@@ -155,7 +155,7 @@ def _open_crew(lineup: Lineup, source: ClipSource, spread: Spread) -> Iterator[C
             yield crew
     else:
         with PortionWorker(lineup, source) as worker:
-            yield Crew((worker.opened,), (worker.run,) * _count_lanes(cores))
+            yield Crew((worker.opened,), ((worker.run,) * _count_lanes(cores),))
 
 
 def _open_ray(
@@ -171,7 +171,7 @@ def _open_ray(
         ) from error
     make = partial(make_worker, lineup=lineup, source=source)
     on_gpu = any(artifact.format == ENGINE_FORMAT for artifact in lineup.artifacts)
-    return open_ray(spread.ray or "", make, spread.workers, MOST_LANES, on_gpu=on_gpu)
+    return open_ray(spread.ray or "", make, spread.workers, _count_lanes, on_gpu=on_gpu)
 
 
 def _count_lanes(threads: int) -> int:

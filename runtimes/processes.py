@@ -34,10 +34,10 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Crew(Generic[T, R]):
-    """Workers that are ready: what each has opened, and the lanes to them."""
+    """Workers that are ready: what each has opened, and the lanes to each."""
 
     opened: tuple[Any, ...]
-    lanes: tuple[Callable[[T], R], ...]
+    lanes: tuple[tuple[Callable[[T], R], ...], ...]
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def open_processes(make: Callable[[], Worker], workers: int, lanes_each: int) ->
             for _, theirs in pairs:
                 theirs.close()  # so that a worker's end is noticed
         opened = tuple(_receive_opened(connections[0]) for connections in ends)
-        yield Crew(opened, tuple(_make_lane(end) for connections in ends for end in connections))
+        yield Crew(opened, tuple(tuple(map(_make_lane, connections)) for connections in ends))
     finally:
         for process in processes:
             process.terminate()

@@ -24,9 +24,15 @@ FIX = "install the same dualexport with its extras on every machine of the clust
 
 @contextmanager
 def open_ray(
-    address: str, make: Callable[[int], Worker], workers: int | None, lanes_each: int, *, on_gpu: bool = False
+    address: str,
+    make: Callable[[int], Worker],
+    workers: int | None,
+    count_lanes: Callable[[int], int],
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[Crew[Any, Any]]:
-    """Start `workers` actors, or one a machine; each calls `make` with its number of threads.
+    """Start `workers` actors, or one a machine; each calls `make` with its number of threads, from which its
+    number of lanes follows too.
 
     `address` is that of a cluster; "auto" is the one that runs here or that RAY_ADDRESS names, else one that is
     started for this run alone. Raises what `make` raises, and RunnerError where the cluster or a worker is not there.
@@ -34,14 +40,15 @@ def open_ray(
     try:
         with redirect_stdout(sys.stderr), _connected(address):  # where Ray says what becomes of workers
             threads, count = _share_processors(workers, on_gpu)
+            lanes = count_lanes(threads)
             needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
-            remote = ray.remote(_Actor).options(max_concurrency=lanes_each, **needs)
+            remote = ray.remote(_Actor).options(max_concurrency=lanes, **needs)
             actors = [remote.remote(make, threads) for _ in range(count)]
             opened = ray.get([actor.opened.remote() for actor in actors])
             for one in opened:
                 if isinstance(one, DualExportError):
                     raise one
-            yield Crew(tuple(opened), tuple(_make_lane(actor) for actor in actors for _ in range(lanes_each)))
+            yield Crew(tuple(opened), tuple((_make_lane(actor),) * lanes for actor in actors))
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise RunnerError(f"Ray: {str(error).strip().splitlines()[-1]}", fix=FIX) from error
 

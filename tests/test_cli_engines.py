@@ -88,7 +88,7 @@ def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pyte
     assert [line["frame"] for line in lines] == [31, 47]
     assert {line["dropped"] for line in lines} == {0}
     assert all(line["latency_ms"] > 0 and 0 < line["probability"] <= 1 for line in lines)
-    assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: cannot be decoded")
+    assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: no such file")
     assert run(capsys, "stream", exported, video, video)[0] == 2
 
 

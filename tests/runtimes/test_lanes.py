@@ -29,12 +29,16 @@ def lost_after(tasks: int) -> Callable[[int], int]:
 
 def test_results_come_in_order_though_a_lane_is_lost() -> None:
     squares = [number * number for number in range(20)]
-    assert list(deal(range(20), [square, square, square])) == squares
-    assert list(deal(range(20), [square, lost_after(3), lost_after(0)])) == squares
+    assert list(deal(range(20), [[square], [square], [square]])) == squares
+    assert list(deal(range(20), [[square], [lost_after(3)], [lost_after(0)]])) == squares
+
+
+def test_a_worker_that_is_lost_is_lost_once_however_many_lanes_it_has() -> None:
+    assert list(deal(range(20), [[lost_after(0)] * 8, [square]])) == [number * number for number in range(20)]
 
 
 def test_without_a_lane_it_is_an_error_and_no_endless_wait() -> None:
-    results = deal(range(20), [lost_after(2), lost_after(1)])
+    results = deal(range(20), [[lost_after(2)], [lost_after(1)]])
     with pytest.raises(RunnerError, match="no worker is left"):
         list(results)
 
@@ -45,7 +49,7 @@ def test_a_task_that_ends_its_workers_is_not_tried_for_ever() -> None:
             raise LaneLostError
         return number
 
-    results = deal(range(20), [ends_at_5] * 9)
+    results = deal(range(20), [[ends_at_5]] * 9)
     with pytest.raises(RunnerError, match="3 workers ended over the same clips"):
         list(results)
 
@@ -56,7 +60,7 @@ def test_an_error_is_raised_in_its_turn() -> None:
             raise ClipError("no video", fix="give one")
         return square(number)
 
-    results = deal(range(20), [fails_at_3, fails_at_3])
+    results = deal(range(20), [[fails_at_3], [fails_at_3]])
     assert [next(results) for _ in range(3)] == [0, 1, 4]
     with pytest.raises(ClipError):
         next(results)
@@ -70,7 +74,7 @@ def test_tasks_are_taken_as_they_are_needed() -> None:
             taken.append(number)
             yield number
 
-    results = deal(tasks(), [square, square])
+    results = deal(tasks(), [[square], [square]])
     assert next(results) == 0
     results.close()
     assert len(taken) <= 4
