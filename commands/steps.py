@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 EXPORT_EXTRA = frozenset(("torch", "onnxruntime", "onnxsim", "onnxscript", "onnx_ir"))
 GENERATED_CLIPS = 1
+PARITY_FIX = (
+    "see where the error enters with `dualexport verify --layers`, which layers must not be INT8 with --bisect, "
+    "or allow more with --limits"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,10 @@ def note_half_precision(network: DualFormer, options: OnnxOptions, clips: Iterab
         console.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
 
 
-def require_parity(reports: Iterable[ComparisonReport], reference: str = "the PyTorch network") -> None:
-    """Raise ParityError for the first report that is out of its limits."""
+def require_parity(
+    reports: Iterable[ComparisonReport], reference: str = "the PyTorch network", fix: str = PARITY_FIX
+) -> None:
+    """Raise ParityError for the first report that is out of its limits; `fix` is what to do about it."""
     for report in reports:
         if report.failure is not None:
             raise ParityError(
@@ -136,8 +142,7 @@ def require_parity(reports: Iterable[ComparisonReport], reference: str = "the Py
             missed = ", ".join(describe_check(check) for check in report.failed_checks)
             raise ParityError(
                 f"{report.artifact} differs from {reference}: {missed}; worst on {report.worst_clip}",
-                fix="see where the error enters with `dualexport verify --layers`, which layers must not be INT8 with "
-                "--bisect, or allow more with --limits",
+                fix=fix,
             )
 
 

@@ -119,7 +119,16 @@ def verify(
         _print(verified, document)
     for one in verified:
         name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
-        steps.require_parity(one.comparison.reports, name)
+        steps.require_parity(one.comparison.reports, name, _choose_fix(one.document))
+
+
+def _choose_fix(document: Mapping[str, Any]) -> str:
+    """What was found about the first artifact that misses a limit; where nothing was looked for, how to look."""
+    failed = next((report["artifact"] for report in document["reports"] if not report["passed"]), None)
+    found = [
+        one["remark"] for kind in ("layers", "bisection") for one in document[kind] or () if one["artifact"] == failed
+    ]
+    return "; ".join(found) or steps.PARITY_FIX
 
 
 def _note(verified: Sequence[Verified]) -> None:

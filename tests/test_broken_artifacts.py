@@ -57,7 +57,7 @@ def test_a_broken_file_fails_and_its_block_is_named(
     document = json.loads(out)
     assert (code, [report["passed"] for report in document["reports"]]) == (1, [False, False])
     assert f"{FP32} differs from the PyTorch network" in err
-    assert "--layers" in err.splitlines()[-1]
+    assert HINTS.get(block, block) in err.splitlines()[-1]
     assert [one["enters_at"] for one in document["layers"]] == [block, block]
     assert all(HINTS.get(block, block) in one["remark"] for one in document["layers"])
 
