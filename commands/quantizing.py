@@ -233,9 +233,9 @@ def _prove(
     from ..runtimes.limits import choose_defaults
 
     defaults = choose_defaults(selects_tokens=bool(manifest.selections))
-    limit = replace(defaults[Precision.INT8], top1_agreement=None)
+    limits = {Precision.INT8: replace(defaults[Precision.INT8], top1_agreement=None)}
     with open_artifact(find_folded(manifest, Precision.FP32)) as reference:
-        proof = steps.Proof(tuple(islice(clips, PROOF_CLIPS)), limits={Precision.INT8: limit})
-        (report,) = steps.compare_with(reference, {name: artifact}, proof, progress)
+        proof = steps.Proof(tuple(islice(clips, PROOF_CLIPS)))
+        (report,) = steps.compare_with(reference, {name: artifact}, proof, limits, progress)
         steps.require_parity((report,), reference.name)
     return report

@@ -44,14 +44,10 @@ PARITY_FIX = (
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The clips that artifacts are compared on, and the limits, None for the defaults.
-
-    `tolerance` is the largest logit difference, None for that of each precision.
-    """
+    """The clips that artifacts are compared on, and the largest logit difference, None for that of each precision."""
 
     clips: Iterable[Clip]
     tolerance: float | None = None
-    limits: Mapping[Precision, Limits] | None = None
 
 
 def export_proven(
@@ -90,19 +86,24 @@ def compare_artifacts(
     """Compare artifacts, by name, with the network they were made from, by the default limits."""
     from ..runtimes.limits import choose_defaults
 
-    limits = proof.limits or choose_defaults(selects_tokens=bool(network.config.selections))
+    limits = choose_defaults(selects_tokens=bool(network.config.selections))
     with wrap_network(network) as reference:
-        return compare_with(reference, artifacts, replace(proof, limits=limits), progress)
+        return compare_with(reference, artifacts, proof, limits, progress)
 
 
 def compare_with(
-    reference: Runner, artifacts: Mapping[str, Artifact], proof: Proof, progress: Progress
+    reference: Runner,
+    artifacts: Mapping[str, Artifact],
+    proof: Proof,
+    limits: Mapping[Precision, Limits],
+    progress: Progress,
 ) -> tuple[ComparisonReport, ...]:
-    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format."""
-    from ..runtimes.compare import Candidate, compare
-    from ..runtimes.limits import DEFAULT_LIMITS
+    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format.
 
-    limits = proof.limits or DEFAULT_LIMITS
+    `limits` are by precision; the proof's tolerance goes before theirs.
+    """
+    from ..runtimes.compare import Candidate, compare
+
     with ExitStack() as opened:
         candidates = {
             name: Candidate(opened.enter_context(open_artifact(artifact)), limits_of(artifact, limits, proof.tolerance))

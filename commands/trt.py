@@ -158,9 +158,9 @@ def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: P
 
     def check(engine: Artifact) -> None:
         with ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing) as expected:
-            proof = steps.Proof(expected.clips, limits=limits)
+            proof = steps.Proof(expected.clips)
             name = engine.path.name.removeprefix(".").partition(SUFFIX)[0] + SUFFIX  # without its staging
-            reports.extend(steps.compare_with(expected, {name: engine}, proof, progress))
+            reports.extend(steps.compare_with(expected, {name: engine}, proof, limits, progress))
             steps.require_parity(reports, expected.name)
 
     return check
