@@ -10,7 +10,7 @@ import typer
 
 from . import __version__
 from .commands import bench, bundle, console, doctor, int8, lint, onnx, plan, predict, stream, synth, trt, verify
-from .contracts import DualExportError
+from .core.errors import DualExportError
 
 app = typer.Typer(
     name="dualexport",

@@ -21,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from dualexport.calibration.clips import ClipSource
 from dualexport.calibration.linear_layers import find_layers, read_graph
-from dualexport.calibration.observation import list_inputs, make_observable, observe
-from dualexport.commands.quantizing import find_folded
-from dualexport.contracts import Clip, Precision, no_progress
-from dualexport.exporter.manifest import find_manifest
+from dualexport.calibration.observe import list_inputs, make_observable, observe
+from dualexport.clips.source import ClipSource
+from dualexport.core.choices import Precision
+from dualexport.core.manifest import find_manifest
+from dualexport.core.reporter import no_progress
+from dualexport.core.types import Clip
+from dualexport.pipeline.quantize import find_folded
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import CalibraterBase, create_calibrator

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from dualexport.contracts import Graph, ModelSize, Precision
+from dualexport.core.choices import Graph, ModelSize, Precision
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner

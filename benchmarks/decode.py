@@ -15,10 +15,11 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from dualexport.calibration import video
-from dualexport.calibration.preprocess import sample_frames
-from dualexport.calibration.synthetic import render_pattern, write_video
-from dualexport.contracts import ClipError, Preprocessing
+from dualexport.clips import video
+from dualexport.clips.preprocess import sample_frames
+from dualexport.clips.synthetic import render_pattern, write_video
+from dualexport.core.errors import ClipError
+from dualexport.core.types import Preprocessing
 
 CLIP = Preprocessing()
 LONG_FRAMES, LONG_SIZE = 15_000, (720, 1280)

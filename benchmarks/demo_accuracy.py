@@ -19,11 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from dualexport.calibration.clips import ClipSource
-from dualexport.calibration.scenes import ACTIONS, SCENE_FRAMES, make_scene
-from dualexport.calibration.synthetic import write_dataset
-from dualexport.contracts import Clip, Precision
-from dualexport.exporter.manifest import Manifest, read_manifest
+from dualexport.clips.scenes import ACTIONS, SCENE_FRAMES, make_scene
+from dualexport.clips.source import ClipSource
+from dualexport.clips.synthetic import write_dataset
+from dualexport.core.choices import Precision
+from dualexport.core.manifest import Manifest, read_manifest
+from dualexport.core.types import Clip
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from numpy.typing import NDArray
 

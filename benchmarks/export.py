@@ -19,7 +19,7 @@ import time
 PLAIN = """
 import sys
 import onnx, onnxsim, torch
-from dualexport.contracts import ModelSize
+from dualexport.core.types import ModelSize
 from dualexport.exporter.checkpoint import build_random_network
 network = build_random_network(ModelSize(sys.argv[1]), 0)
 clip = torch.zeros(1, *network.config.clip_shape)

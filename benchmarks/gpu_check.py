@@ -20,15 +20,17 @@ from pathlib import Path
 import numpy as np
 from dualexport.cli import main as dualexport
 from dualexport.commands import console
-from dualexport.commands.running import limits_of, open_artifact, open_network
-from dualexport.commands.steps import open_clips
-from dualexport.contracts import Artifact, Clip, DualExportError, MissingDependencyError, Runner, TimedRunner
-from dualexport.exporter.manifest import Manifest, find_manifest, tool_versions
-from dualexport.runtimes.compare import Candidate, compare
-from dualexport.runtimes.cuda import open_cuda
-from dualexport.runtimes.engine import BuildOptions, read_record
-from dualexport.runtimes.host import read_host
-from dualexport.runtimes.limits import DEFAULT_LIMITS
+from dualexport.core.errors import DualExportError, MissingDependencyError
+from dualexport.core.manifest import Manifest, find_manifest, tool_versions
+from dualexport.core.runner import Runner, TimedRunner
+from dualexport.core.types import Artifact, Clip
+from dualexport.pipeline.parity import open_clips
+from dualexport.pipeline.runners import limits_of, open_artifact, open_network
+from dualexport.runtimes.machine.host import read_host
+from dualexport.runtimes.tensorrt.cuda import open_cuda
+from dualexport.runtimes.tensorrt.engine_file import BuildOptions, read_record
+from dualexport.verification.compare import Candidate, compare
+from dualexport.verification.limits import DEFAULT_LIMITS
 
 ROOT = Path(__file__).parents[1]
 WARM_UP_SECONDS = 1.0
@@ -127,7 +129,8 @@ def open_reference(manifest: Manifest, graphs: list[Artifact]) -> TimedRunner:
 
 
 def open_rtx_provider(graph: Artifact) -> TimedRunner:
-    from dualexport.runtimes.onnx_runner import OnnxRunner, Provider
+    from dualexport.core.choices import Provider
+    from dualexport.runtimes.onnx_runner import OnnxRunner
 
     return OnnxRunner(graph.path, Provider.TENSORRT_RTX)
 
@@ -138,8 +141,8 @@ def opener(
     """Opens the engine of a graph, which is built when it is first needed."""
 
     def open_engine() -> TimedRunner:
-        from dualexport.runtimes.engine_build import BuildPlace, build_engine
-        from dualexport.runtimes.tensorrt_runner import TensorRTRunner
+        from dualexport.runtimes.tensorrt.build import BuildPlace, build_engine
+        from dualexport.runtimes.tensorrt.runner import TensorRTRunner
 
         if not built:
             place = BuildPlace(scratch, device=open_cuda().device(), host=read_host())

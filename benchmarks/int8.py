@@ -33,13 +33,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from dualexport.calibration.clips import ClipSource
 from dualexport.calibration.linear_layers import find_layers, read_graph
-from dualexport.calibration.ranges import Method
-from dualexport.commands.quantizing import QuantizeOptions, find_folded, quantize_network
-from dualexport.contracts import Clip, DualExportError, Precision, no_progress
-from dualexport.exporter.manifest import find_manifest
-from dualexport.runtimes.graph_work import read_graph_work
+from dualexport.clips.source import ClipSource
+from dualexport.core.choices import Method, Precision
+from dualexport.core.errors import DualExportError
+from dualexport.core.manifest import find_manifest
+from dualexport.core.reporter import no_progress
+from dualexport.core.types import Clip
+from dualexport.graphs.work import read_graph_work
+from dualexport.pipeline.quantize import QuantizeOptions, find_folded, quantize_network
 from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
@@ -146,7 +148,7 @@ def time_all(entries: list[Entry], clip: Clip, rounds: int) -> dict[str, float]:
 
 def describe_plan(path: Path) -> tuple[str, str, str]:
     try:
-        from dualexport.runtimes.planning import plan_onnx
+        from dualexport.pipeline.plan import plan_onnx
 
         plan = plan_onnx(path)
     except DualExportError as error:

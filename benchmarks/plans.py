@@ -12,11 +12,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from dualexport.contracts import Graph, InputType, ModelSize, Precision
+from dualexport.core.choices import DeviceName, Graph, InputType, ModelSize, Precision
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
-from dualexport.runtimes.devices import DEVICES, DeviceName, estimate
-from dualexport.runtimes.planning import plan_onnx
+from dualexport.pipeline.plan import plan_onnx
+from dualexport.runtimes.plans.devices import DEVICES, estimate
 
 VARIANTS = {
     "plain FP32": OnnxOptions(Graph.PLAIN, Precision.FP32),

@@ -9,7 +9,7 @@ import argparse
 
 import cv2
 import numpy as np
-from dualexport.calibration.scenes import ACTIONS, SCENE_FRAMES, make_scene, render_scene
+from dualexport.clips.scenes import ACTIONS, SCENE_FRAMES, make_scene, render_scene
 
 SEED = 4242
 SIDE, ZOOM = 112, 0.5  # the whole scene at half its size

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dualexport.contracts import Graph, InputType, ModelSize, Precision
+from dualexport.core.choices import DeviceName, Graph, InputType, ModelSize, Precision
+from dualexport.core.selection import parse_selections
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
-from dualexport.exporter.selection import parse_selections
-from dualexport.runtimes.devices import DEVICES, DeviceName, estimate
+from dualexport.pipeline.plan import plan_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
-from dualexport.runtimes.plan import EnginePlan
-from dualexport.runtimes.planning import plan_onnx
+from dualexport.runtimes.plans.devices import DEVICES, estimate
+from dualexport.runtimes.plans.plan import EnginePlan
 
 SELECTIONS = ("", "T0:0.75", "T0:0.5", "T0:0.25", "T0:0.5,S2:0.74")
 DEVICE = DEVICES[DeviceName.AGX_ORIN]

@@ -20,11 +20,10 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from dualexport.calibration.clips import ClipSource, list_videos
-from dualexport.commands.running import open_artifact, open_network
-from dualexport.contracts import Runner
-from dualexport.exporter.manifest import Manifest, read_manifest
-from dualexport.runtimes.classify import infer_logits
+from dualexport.clips.source import ClipSource, list_videos
+from dualexport.core.manifest import Manifest, read_manifest
+from dualexport.core.runner import Runner, infer_logits
+from dualexport.pipeline.runners import open_artifact, open_network
 
 WARM_UP = 3
 

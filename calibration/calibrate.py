@@ -11,11 +11,16 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ..contracts import Array, Clip, Progress, QuantizationError, Runner, hash_file, no_progress
+from ..core.choices import Method
+from ..core.errors import QuantizationError
+from ..core.files import hash_file
+from ..core.reporter import Progress, no_progress
+from ..core.runner import Runner
+from ..core.types import Array, Clip
+from .gptq import RoundedWeight, round_weight
 from .linear_layers import LinearLayer
-from .observation import ClipRecord, observe
-from .ranges import LEVELS, Method, choose_scale
-from .rounding import RoundedWeight, round_weight
+from .observe import ClipRecord, observe
+from .scales import LEVELS, choose_scale
 
 FORMAT = 1
 FILE_NAME = "calibration.json"

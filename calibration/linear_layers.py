@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from ..contracts import QuantizationError
+from ..core.errors import QuantizationError
 
 BLOCKS = "blocks."
 QUANTIZED = ("qkv", "q", "kv", "proj", "fc1", "fc2")

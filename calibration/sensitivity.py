@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
-from ..contracts import Array, Clip, Progress, Runner
+from ..core.reporter import Progress
+from ..core.runner import Runner
+from ..core.types import Array, Clip
 from .calibrate import Calibration
 from .linear_layers import LinearLayer, block_of
-from .observation import fill_batch
-from .quantize import quantize_graph
+from .observe import fill_batch
+from .qdq import quantize_graph
 
 OpenRunner = Callable[[ModelProto], AbstractContextManager[Runner]]
 

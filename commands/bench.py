@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import Artifact, ManifestError, Precision, TimedRunner, staged_path
-from ..runtimes.engine import FORMAT
-from . import comparing, console, steps
-from .evidence import BENCH_FILE, BENCH_FORMAT
+from ..core.choices import Precision, Runtime
+from ..core.errors import ManifestError
+from ..core.extras import needing_extra
+from ..core.files import staged_path
+from ..core.runner import TimedRunner
+from ..core.types import Artifact
+from ..pipeline.runners import open_artifact, open_network
+from ..pipeline.verify import inputs
+from ..pipeline.verify.sections import BENCH_FILE, BENCH_FORMAT
+from ..runtimes.tensorrt.engine_file import FORMAT
+from . import console
 from .options import Folders, Json
-from .running import Runtime, open_artifact, open_network
 
 if TYPE_CHECKING:
-    from ..exporter.manifest import Manifest
+    from ..core.manifest import Manifest
     from ..runtimes.benchmark import Latency, Measurement, Subject
-    from ..runtimes.environment import DeviceState
+    from ..runtimes.machine.environment import DeviceState
 
 EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"
 BUSY_LOAD = 0.5  # of the cores, in the minute before
@@ -52,12 +58,12 @@ def bench(
     of the first one without token selection. Writes DIR/bench.json, from which `dualexport verify --report` takes what
     it shows of latency.
     """
-    from ..exporter.manifest import check_artifact, tool_versions
+    from ..core.manifest import check_artifact, tool_versions
     from ..runtimes.benchmark import Timing, benchmark
-    from ..runtimes.environment import read_environment, read_state
+    from ..runtimes.machine.environment import read_environment, read_state
 
-    manifests = comparing.find_networks(folders)
-    chosen = [(one, _select(comparing.select_artifacts(one, against), runtime, batch)) for one in manifests]
+    manifests = inputs.find_networks(folders)
+    chosen = [(one, _select(inputs.select_artifacts(one, against), runtime, batch)) for one in manifests]
     artifacts = [artifact for _, found in chosen for artifact in found]
     for artifact in artifacts:
         check_artifact(artifact)
@@ -105,7 +111,7 @@ def _find_device_memory(artifacts: Sequence[Artifact]) -> Callable[[], float | N
     """What says how much of the GPU's memory is free, where an engine is measured."""
     if all(artifact.format != FORMAT for artifact in artifacts):
         return lambda: None
-    from ..runtimes.cuda import open_cuda
+    from ..runtimes.tensorrt.cuda import open_cuda
 
     cuda = open_cuda()
     return lambda: cuda.free_bytes() / 1e6
@@ -138,7 +144,7 @@ def _list_subjects(
     if runtime is not None and Runtime.TORCH in runtime:
 
         def open_torch() -> TimedRunner:
-            with steps.needing_extra("bench"):
+            with needing_extra("bench"):
                 return open_network(manifest, checkpoint)
 
         subjects.insert(0, Subject(f"PyTorch network {manifest.name}", None, open_torch))

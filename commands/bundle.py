@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ..contracts import ManifestError, MissingDependencyError
-from . import console, steps
+from ..core.choices import Reference, Runtime
+from ..core.errors import ManifestError, MissingDependencyError
+from ..core.extras import needing_extra
+from ..pipeline import parity
+from ..pipeline.runners import choose_artifact, open_artifact, open_network
+from . import console
 from .options import Clips, Folder, Json
-from .running import Reference, Runtime, choose_artifact, open_artifact, open_network
 
 EPILOG = "Example:\n\ndualexport bundle dualformer-demo"
 STORED_CLIPS = 2
@@ -35,8 +38,8 @@ def bundle(
     """
     if reference not in (Reference.TORCH, Reference.ONNX):
         raise typer.BadParameter("expected outputs are what a bundle makes", param_hint="--reference")
+    from ..core.manifest import find_manifest
     from ..exporter.bundle import SUFFIXES, is_bundle, staged_bundle
-    from ..exporter.manifest import find_manifest
     from ..runtimes.expected import FILE_NAME, write_expected
 
     manifest = find_manifest(folder)
@@ -45,9 +48,9 @@ def bundle(
         raise typer.BadParameter(f"must end in {' or '.join(SUFFIXES)}", param_hint="--output")
     with console.show_progress() as progress, staged_bundle(manifest, path) as staging:
         progress("computing expected outputs")
-        source = steps.open_clips(clips, manifest.preprocessing, 1, skip_unreadable=False, generated=STORED_CLIPS)
+        source = parity.open_clips(clips, manifest.preprocessing, 1, skip_unreadable=False, generated=STORED_CLIPS)
         try:
-            with steps.needing_extra("bundle"):
+            with needing_extra("bundle"):
                 network = (
                     open_network(manifest, checkpoint)
                     if reference is Reference.TORCH

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from ..contracts import Progress
+from ..core.reporter import Reporter
 
 UNBROKEN_WIDTH = 1000  # characters, where no terminal sets a width
 QUIET_SECONDS = 5.0  # between two lines of one counted task where there is no terminal
@@ -82,10 +82,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """A Progress on stderr: a live display on a terminal, plain lines elsewhere."""
+def show_progress() -> Iterator[Reporter]:
+    """A Reporter on stderr: its progress is a live display on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        yield _LineProgress()
+        yield Reporter(_LineProgress(), note)
         return
     columns = (
         SpinnerColumn(),
@@ -97,7 +97,7 @@ def show_progress() -> Iterator[Progress]:
         TimeRemainingColumn(compact=True),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
-        yield _LiveProgress(display)
+        yield Reporter(_LiveProgress(display), note)
 
 
 class _LineProgress:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..contracts import DualExportError
+from ..core.errors import DualExportError
 from . import console
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..runtimes.doctor import Finding, Machine, Requirement
+    from ..runtimes.machine.diagnose import Finding, Machine, Requirement
 
 EPILOG = "Example:\n\ndualexport doctor --command onnx --command verify"
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*>=\s*(?P<oldest>[\d.]+)[^;]*(?:;\s*(?P<marker>.*))?")
@@ -35,7 +35,7 @@ def doctor(
 
     Exits with 1 when a command of dualexport could not work here, naming it.
     """
-    from ..runtimes.doctor import COMMANDS, diagnose
+    from ..runtimes.machine.diagnose import COMMANDS, diagnose
 
     unknown = [name for name in command or () if name not in COMMANDS]
     if unknown:
@@ -53,8 +53,8 @@ def doctor(
 
 def read_machine() -> Machine:
     """What doctor examines, read from this machine."""
-    from ..runtimes.doctor import Machine
-    from ..runtimes.environment import read_environment
+    from ..runtimes.machine.diagnose import Machine
+    from ..runtimes.machine.environment import read_environment
 
     tensorrt, for_rtx = _read_tensorrt()
     memory = re.search(r"MemAvailable:\s+(\d+) kB", _read_text(Path("/proc/meminfo")))
@@ -74,7 +74,7 @@ def read_machine() -> Machine:
 
 def list_requirements(lines: Sequence[str]) -> list[Requirement]:
     """What the package's metadata asks for that runs on this Python, without what only its development needs."""
-    from ..runtimes.doctor import Requirement
+    from ..runtimes.machine.diagnose import Requirement
 
     found = []
     for line in lines:
@@ -102,7 +102,7 @@ def _read_version(distribution: str) -> str | None:
 def _read_tensorrt() -> tuple[str | None, bool]:
     """The version, and whether it is TensorRT for RTX."""
     try:
-        from ..runtimes.tensorrt_library import is_for_rtx, library_version
+        from ..runtimes.tensorrt.library import is_for_rtx, library_version
     except (DualExportError, ImportError, OSError):  # OSError: its own libraries are missing
         return None, False
     return library_version(), is_for_rtx()

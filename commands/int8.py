@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..calibration.ranges import Method
-from ..contracts import Precision
-from . import console, steps
-from .evidence import read_verdicts
+from ..core.choices import Method, Precision
+from ..core.extras import needing_extra
+from ..core.reporter import Reporter
+from ..pipeline import parity
+from ..pipeline.quantize import USUAL_CLIPS, QuantizeOptions, quantize_network
+from ..pipeline.sensitivity import find_fewest_kept, rank_sensitivity
+from ..pipeline.verify.sections import read_verdicts
+from . import console
 from .options import Folder, Json, SkipUnreadable, Views
-from .quantizing import USUAL_CLIPS, QuantizeOptions, quantize_network
-from .sensitive_layers import find_fewest_kept, rank_sensitivity
 
 if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerNoise
-    from .quantizing import Quantized
+    from ..pipeline.quantize import Quantized
 
 EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
 
@@ -81,10 +83,10 @@ def int8(
         raise typer.BadParameter(f"{max_clips} clips are fewer than the {views} views of one video")
     if clips is None and (sensitivity or target_agreement is not None):
         raise typer.BadParameter("--sensitivity and --target-agreement measure on clips: give --clips")
-    with steps.needing_extra("int8"):
+    with needing_extra("int8"):
         import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
-    from ..calibration.clips import ClipSource
-    from ..exporter.manifest import find_manifest
+    from ..clips.source import ClipSource
+    from ..core.manifest import find_manifest
 
     manifest = find_manifest(folder)
     source = None
@@ -109,12 +111,12 @@ def int8(
             quantized = (
                 quantize_network(find_manifest(manifest.folder), source, options, progress) if worst else quantized
             )
-    skipped = steps.list_skipped(source) if source is not None else ()
+    skipped = parity.list_skipped(source) if source is not None else ()
     for video in skipped:
         console.note(f"skipped {video.reason}")
     if quantized.reused:
         console.note(f"used the calibration in {manifest.folder}, of the same graph")
-    verdicts = read_verdicts(find_manifest(manifest.folder), (quantized.artifact.sha256,))
+    verdicts = read_verdicts(find_manifest(manifest.folder), (quantized.artifact.sha256,), Reporter(note=console.note))
     if as_json:
         rest = {"sensitivity": ranking, "skipped": skipped, "verdicts": verdicts}
         console.print_json({**_summarize(quantized), **rest})

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..exporter.tensorrt_support import TensorRTRelease
+from ..core.choices import TensorRTRelease
 from . import console
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..exporter.lint import Finding
+    from ..graphs.lint import Finding
 
 EPILOG = "Example:\n\ndualexport lint dualformer-demo/dualformer-demo.fp16.onnx"
 
@@ -30,7 +30,7 @@ def lint(
 
     Exits with 1 when it finds something, naming the node and what to do.
     """
-    from ..exporter.lint import lint_onnx
+    from ..graphs.lint import lint_onnx
 
     releases = tuple(tensorrt or TensorRTRelease)
     findings = lint_onnx(model, releases)

@@ -11,9 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ..contracts import Graph, InputType, ModelSize, Precision
-from ..exporter.selection import parse_selections
-from . import console, steps
+from ..core.choices import Graph, InputType, ModelSize, Precision
+from ..core.extras import needing_extra
+from ..core.reporter import Reporter
+from ..core.selection import parse_selections
+from ..exporter.dualformer.token_grids import list_selected_grids
+from ..pipeline import parity
+from . import console
 from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
 
 EPILOG = "Example:\n\ndualexport onnx --model demo --clips videos/labels.csv"
@@ -93,10 +97,11 @@ def onnx(
         raise typer.BadParameter("--untrained-selector goes with --stts")
     selections = parse_selections(stts) if stts is not None else ()
     started = time.monotonic()
-    with steps.needing_extra("onnx"):
-        from ..exporter import dualformer, loading, onnx_export
-    from ..exporter.manifest import Manifest, name_network, open_manifest, read_manifest
-    from .quantizing import quantize_on_videos
+    with needing_extra("onnx"):
+        from ..exporter import loading, onnx_export
+        from ..exporter.dualformer import network as dualformer
+    from ..core.manifest import Manifest, name_network, open_manifest, read_manifest
+    from ..pipeline.quantize import quantize_on_videos
 
     with console.show_progress() as progress:
         progress("loading the weights")
@@ -112,16 +117,16 @@ def onnx(
             config.classes,
             weights,
             config.preprocessing,
-            selections=selections,
+            selected=list_selected_grids(config.frames, selections),
             labels=_name_classes(labels, config.classes, weights.demo),
         )
         manifest = open_manifest(fresh)
-        proof = steps.Proof(steps.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
+        proof = parity.Proof(parity.open_clips(clips, config.preprocessing, views, skip_unreadable), tolerance)
         floats = FLOATS if Precision.INT8 in precisions else precisions
         variants = [
             onnx_export.OnnxOptions(graph, choice, input_type, batch, opset, with_selection) for choice in floats
         ]
-        artifacts, reports = steps.export_proven(network, manifest, variants, proof, progress)
+        artifacts, reports = parity.export_proven(network, manifest, variants, proof, progress)
         if clips is not None and Precision.INT8 in precisions:
             quantized = quantize_on_videos(
                 read_manifest(manifest.folder), clips, progress, views=views, skip_unreadable=skip_unreadable
@@ -132,8 +137,8 @@ def onnx(
         console.note(f"left out, inference does not need it: {', '.join(ignored)}")
     if weights.are_random:
         console.note(f"the weights are random (seed {seed}): pass --checkpoint to export a trained network")
-    selection = steps.note_selections(config, weights)
-    steps.note_clips(proof.clips)
+    selection = parity.note_selections(config, weights, Reporter(note=console.note))
+    parity.note_clips(proof.clips, Reporter(note=console.note))
     summary = {
         "model": config.size,
         "random_weights": weights.are_random,
@@ -143,7 +148,7 @@ def onnx(
         "seconds": time.monotonic() - started,
         "files": [{**asdict(artifact), "size_bytes": artifact.path.stat().st_size} for artifact in artifacts],
         "parity": reports,
-        "skipped": steps.list_skipped(proof.clips),
+        "skipped": parity.list_skipped(proof.clips),
     }
     if as_json:
         console.print_json(summary)
@@ -152,8 +157,8 @@ def onnx(
 
 
 def _name_classes(path: Path | None, classes: int, demo: bool) -> tuple[str, ...]:
+    from ..core.class_names import read_labels
     from ..exporter.demo_model import read_demo_labels
-    from ..runtimes.classify import read_labels
 
     if path is not None:
         return read_labels(path, classes)

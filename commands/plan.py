@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import ManifestError, Precision, hash_file, staged_path
-from ..runtimes.devices import ASSUMPTIONS, DeviceName
-from ..runtimes.plan import LayerKind
+from ..core.choices import DeviceName, Precision
+from ..core.errors import ManifestError
+from ..core.files import hash_file, staged_path
+from ..core.reporter import Reporter
+from ..pipeline.verify.sections import read_verdicts
+from ..runtimes.plans.devices import ASSUMPTIONS
+from ..runtimes.plans.plan import LayerKind
 from . import console
-from .evidence import read_verdicts
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..runtimes.devices import LatencyEstimate
-    from ..runtimes.plan import EnginePlan, PlanLayer
-    from ..runtimes.verdict import Verdict
+    from ..runtimes.plans.devices import LatencyEstimate
+    from ..runtimes.plans.plan import EnginePlan, PlanLayer
+    from ..runtimes.plans.verdict import Verdict
 
 EPILOG = (
     f"What --device assumes: {ASSUMPTIONS}\n\n"
@@ -48,9 +51,9 @@ def plan(
     """
     if len(models) > 2:
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
-    from ..runtimes.devices import DEVICES, estimate
-    from ..runtimes.planning import plan_onnx
-    from ..runtimes.verdict import require_precision
+    from ..pipeline.plan import plan_onnx
+    from ..runtimes.plans.devices import DEVICES, estimate
+    from ..runtimes.plans.verdict import require_precision
 
     with console.show_progress() as progress:
         plans = [plan_onnx(model, progress=progress) for model in models]
@@ -80,8 +83,8 @@ def plan(
 
 def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | None:
     """The verdict on an FP16 and an INT8 plan, in either order; None for anything else."""
-    from ..runtimes.devices import DEVICES
-    from ..runtimes.verdict import judge
+    from ..runtimes.plans.devices import DEVICES
+    from ..runtimes.plans.verdict import judge
 
     asked = {Precision.INT8.value in made.asked_shares: made for made in plans}
     if device is None or len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
@@ -91,13 +94,13 @@ def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | 
 
 def _read_measured(models: Sequence[Path]) -> list[dict[str, Any]]:
     """What `bench` measured of an INT8 file among the models, where a manifest lists it."""
-    from ..exporter.manifest import FILE_NAME, read_manifest
+    from ..core.manifest import FILE_NAME, read_manifest
 
     folder = models[-1].parent
     if not (folder / FILE_NAME).is_file():
         return []
     try:
-        return read_verdicts(read_manifest(folder), [hash_file(model) for model in models])
+        return read_verdicts(read_manifest(folder), [hash_file(model) for model in models], Reporter(note=console.note))
     except ManifestError:
         return []
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import console, steps
+from ..core.choices import Runtime
+from ..core.extras import needing_extra
+from ..core.reporter import Reporter
+from ..pipeline import parity
+from ..pipeline.runners import choose_artifact, open_artifact, open_network
+from . import console
 from .options import CudaGraph, Json, SkipUnreadable, Views
-from .running import Runtime, choose_artifact, open_artifact, open_network
 
 if TYPE_CHECKING:
-    from ..runtimes.classify import Prediction
+    from ..pipeline.classify import Prediction
 
 EPILOG = "Example:\n\ndualexport predict dualformer-demo videos/00000-moving-left.mp4"
 
@@ -37,24 +41,24 @@ def predict(
     """Name the five most probable classes of a video, probabilities averaged over views."""
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
-    from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.classify import predict_videos
+    from ..core.manifest import check_artifact, find_manifest
+    from ..pipeline.classify import predict_videos
 
     manifest = find_manifest(paths[0] if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:
         check_artifact(artifact)
-    names = steps.name_classes(manifest, labels)
-    source = steps.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
-    with steps.needing_extra("predict"):
+    names = parity.name_classes(manifest, labels)
+    source = parity.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
+    with needing_extra("predict"):
         opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)
     with console.show_progress() as progress, opened as runner:
         progress("classifying")
         predictions = tuple(predict_videos(runner, source, names))
-    steps.note_clips(source)
+    parity.note_clips(source, Reporter(note=console.note))
     name = artifact.path.name if artifact else opened.name
     if as_json:
-        console.print_json({"artifact": name, "predictions": predictions, "skipped": steps.list_skipped(source)})
+        console.print_json({"artifact": name, "predictions": predictions, "skipped": parity.list_skipped(source)})
     else:
         _print_predictions(predictions)
 

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..contracts import Clip
-from . import console, steps
+from ..core.choices import Runtime
+from ..core.extras import needing_extra
+from ..core.types import Clip
+from ..pipeline import parity
+from ..pipeline.runners import choose_artifact, open_artifact, open_network
+from . import console
 from .options import CudaGraph
-from .running import Runtime, choose_artifact, open_artifact, open_network
 
 if TYPE_CHECKING:
-    from ..calibration.live import Window
+    from ..clips.live import Window
 
 EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
 
@@ -57,19 +60,20 @@ def stream(
     """
     if len(paths) > 2:
         raise typer.BadParameter("give a folder and a source, or a source alone", param_hint="[DIR] SOURCE")
-    from ..calibration.live import LiveWindows, StreamOptions, require_source
-    from ..exporter.manifest import check_artifact, find_manifest
-    from ..runtimes.classify import infer_logits, softmax
+    from ..clips.live import LiveWindows, StreamOptions, require_source
+    from ..core.manifest import check_artifact, find_manifest
+    from ..core.runner import infer_logits
+    from ..verification.measures import softmax
 
     require_source(paths[-1])
     manifest = find_manifest(Path(paths[0]) if len(paths) == 2 else None)
     artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
     if artifact is not None:
         check_artifact(artifact)
-    names = steps.name_classes(manifest, labels)
+    names = parity.name_classes(manifest, labels)
     clip = manifest.preprocessing
     options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries)
-    with steps.needing_extra("stream"):
+    with needing_extra("stream"):
         opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)
 
     def classify(window: Window) -> Sighting:

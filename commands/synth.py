@@ -11,7 +11,7 @@ from . import console
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..calibration.synthetic import Dataset
+    from ..clips.synthetic import Dataset
 
 EPILOG = "Example:\n\ndualexport synth --output videos --clips 12"
 
@@ -23,7 +23,7 @@ def synth(
     as_json: Json = False,
 ) -> None:
     """Write labelled .mp4 files of generated scenes: twelve actions that no single frame tells apart."""
-    from ..calibration.synthetic import write_dataset
+    from ..clips.synthetic import write_dataset
 
     with console.show_progress() as progress:
         dataset = write_dataset(output, clips, seed, progress)

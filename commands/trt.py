@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..contracts import Artifact, ManifestError, Precision, Progress, staged_path
-from ..runtimes.engine import SUFFIX, BuildOptions, Compatibility
-from . import console, steps
+from ..core.choices import Compatibility, Precision
+from ..core.errors import ManifestError
+from ..core.extras import needing_extra
+from ..core.files import staged_path
+from ..core.reporter import Reporter
+from ..core.types import Artifact
+from ..pipeline import parity
+from ..pipeline.runners import NARROWEST_FIRST
+from ..runtimes.tensorrt.engine_file import SUFFIX, BuildOptions
+from . import console
 from .options import Clips, Json
-from .running import NARROWEST_FIRST
 
 if TYPE_CHECKING:
-    from ..exporter.manifest import Manifest
-    from ..runtimes.engine_build import BuildPlace
-    from ..runtimes.tally import ComparisonReport
+    from ..core.manifest import Manifest
+    from ..runtimes.tensorrt.build import BuildPlace
+    from ..verification.tally import ComparisonReport
 
 EPILOG = "Example:\n\ndualexport trt dualformer-demo.tar.gz --fp16"
 
@@ -79,16 +85,16 @@ def trt(
     if timing_cache is not None and timing_cache.suffix != ".cache":
         raise typer.BadParameter("is overwritten, so its name must end in .cache", param_hint="--timing-cache")
     options = BuildOptions(workspace, optimization_level, compatible, version_compatible, _parse_targets(target))
-    from ..runtimes.engine_build import BuildPlace
-    from ..runtimes.engine_config import find_device
-    from ..runtimes.host import read_host
+    from ..runtimes.machine.host import read_host
+    from ..runtimes.tensorrt.build import BuildPlace
+    from ..runtimes.tensorrt.configure import find_device
 
-    with console.show_progress() as progress:
-        found = _find_source(source, asked[0] if asked else None, clips, progress)
+    with console.show_progress() as reporter:
+        found = _find_source(source, asked[0] if asked else None, clips, reporter)
         _require_readable(found.artifact.path)
         folder = found.artifact.path.parent
         place = BuildPlace(folder, find_device(), read_host(), timing_cache, console.note, verbose)
-        engine, report = _build(found, place, options, progress)
+        engine, report = _build(found, place, options, reporter)
     if as_json:
         manifest = found.manifest.path if found.manifest else None
         console.print_json({"engine": engine, "manifest": manifest, "expected": report})
@@ -97,19 +103,19 @@ def trt(
 
 
 def _build(
-    found: _Source, place: BuildPlace, options: BuildOptions, progress: Progress
+    found: _Source, place: BuildPlace, options: BuildOptions, reporter: Reporter
 ) -> tuple[Artifact, ComparisonReport | None]:
     """The engine, listed in the manifest, and how close it is to the outputs that lie beside it, if any do."""
-    from ..runtimes.engine_build import build_engine
     from ..runtimes.expected import FILE_NAME
+    from ..runtimes.tensorrt.build import build_engine
 
     if found.manifest is None:
-        return build_engine(found.artifact, found.name, place, options, progress), None
+        return build_engine(found.artifact, found.name, place, options, reporter), None
     reports: list[ComparisonReport] = []
     stored = found.manifest.folder / FILE_NAME
     if stored.is_file() and place.device is not None:
-        place = replace(place, check=_make_check(found.manifest, reports, progress))
-    engine = build_engine(found.artifact, found.name, place, options, progress)
+        place = replace(place, check=_make_check(found.manifest, reports, reporter))
+    engine = build_engine(found.artifact, found.name, place, options, reporter)
     _list_engine(found.manifest, engine)
     if stored.is_file() and not reports:
         console.note(
@@ -119,10 +125,10 @@ def _build(
     return engine, reports[0] if reports else None
 
 
-def _find_source(source: Path | None, asked: Precision | None, clips: Path | None, progress: Progress) -> _Source:
+def _find_source(source: Path | None, asked: Precision | None, clips: Path | None, reporter: Reporter) -> _Source:
+    from ..core.manifest import FILE_NAME, check_artifact, find_manifest, read_manifest
     from ..exporter.bundle import is_bundle, unpack_bundle
-    from ..exporter.foreign_onnx import describe_onnx
-    from ..exporter.manifest import FILE_NAME, check_artifact, find_manifest, read_manifest
+    from ..graphs.describe import describe_onnx
 
     if source is not None and is_bundle(source):
         source = unpack_bundle(source, Path())
@@ -143,25 +149,25 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
     }
     wanted = asked or next((precision for precision in NARROWEST_FIRST if precision in graphs), Precision.FP16)
     if wanted not in graphs:
-        graphs[wanted] = _make_graph(manifest, wanted, clips, progress)
+        graphs[wanted] = _make_graph(manifest, wanted, clips, reporter)
         manifest = read_manifest(manifest.folder)
     check_artifact(graphs[wanted])
     return _Source(graphs[wanted], manifest.name, manifest)
 
 
-def _make_check(manifest: Manifest, reports: list[ComparisonReport], progress: Progress) -> Callable[[Artifact], None]:
+def _make_check(manifest: Manifest, reports: list[ComparisonReport], reporter: Reporter) -> Callable[[Artifact], None]:
     """Holds an engine against the outputs that came with the files; the comparison is added to `reports`."""
     from ..runtimes.expected import FILE_NAME, ExpectedRunner
-    from ..runtimes.limits import choose_defaults
+    from ..verification.limits import choose_defaults
 
     limits = choose_defaults(selects_tokens=bool(manifest.selections))
 
     def check(engine: Artifact) -> None:
         with ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing) as expected:
-            proof = steps.Proof(expected.clips)
+            proof = parity.Proof(expected.clips)
             name = engine.path.name.removeprefix(".").partition(SUFFIX)[0] + SUFFIX  # without its staging
-            reports.extend(steps.compare_with(expected, {name: engine}, proof, limits, progress))
-            steps.require_parity(reports, expected.name)
+            reports.extend(parity.compare_with(expected, {name: engine}, proof, limits, reporter))
+            parity.require_parity(reports, expected.name)
 
     return check
 
@@ -176,7 +182,7 @@ def _checked(found: _Source, asked: Precision | None) -> _Source:
     return found
 
 
-def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None, progress: Progress) -> Artifact:
+def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None, reporter: Reporter) -> Artifact:
     """The INT8 graph that the folder does not have, calibrated on `clips`; other graphs are not made here."""
     if precision is not Precision.INT8 or clips is None:
         make = f"int8 {manifest.folder} --clips SOURCE" if precision is Precision.INT8 else "onnx"
@@ -184,18 +190,19 @@ def _make_graph(manifest: Manifest, precision: Precision, clips: Path | None, pr
             f"{manifest.path} lists no {precision.value} ONNX file",
             fix=f"run `dualexport {make}` first" + (", or pass --clips" if precision is Precision.INT8 else ""),
         )
-    from .quantizing import quantize_on_videos
+    from ..pipeline.quantize import quantize_on_videos
 
-    with steps.needing_extra("trt --int8"):
+    with needing_extra("trt --int8"):
         import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
-    return quantize_on_videos(manifest, clips, progress).artifact
+    return quantize_on_videos(manifest, clips, reporter).artifact
 
 
 def _require_readable(model: Path) -> None:
     """Raise for what the TensorRT here would refuse in the file, before minutes go into it."""
-    from ..exporter.lint import LintError, lint_onnx
-    from ..exporter.tensorrt_support import TensorRTRelease
-    from ..runtimes.tensorrt_library import is_for_rtx, library_version, version_numbers
+    from ..core.choices import TensorRTRelease
+    from ..core.errors import LintError
+    from ..graphs.lint import lint_onnx
+    from ..runtimes.tensorrt.library import is_for_rtx, library_version, version_numbers
 
     version = (11,) if is_for_rtx() else version_numbers(library_version())
     release = max((one for one in TensorRTRelease if one.version <= version), default=TensorRTRelease.V10_0)
@@ -207,7 +214,7 @@ def _require_readable(model: Path) -> None:
 
 
 def _list_engine(manifest: Manifest, engine: Artifact) -> None:
-    from ..exporter.manifest import write_manifest
+    from ..core.manifest import write_manifest
 
     with staged_path(manifest.path) as staged:
         write_manifest(replace(manifest.with_artifact(engine), folder=manifest.folder), staged)

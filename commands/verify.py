@@ -8,13 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from . import comparing, console, reports, steps
+from ..core.choices import Reference, Runtime
+from ..core.reporter import Reporter
+from ..pipeline import parity
+from ..pipeline.verify import inputs
+from ..pipeline.verify.document import combine_documents
+from ..pipeline.verify.folder import Verified, VerifyOptions, verify_folder
+from ..pipeline.verify.spread import Spread
+from ..report import write
+from ..report.tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
+from . import console
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
-from .running import Reference, Runtime
-from .spreading import Spread
-from .verification import Verified, VerifyOptions, verify_folder
-from .verify_document import combine_documents
-from .verify_tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
 
 EPILOG = "Example:\n\ndualexport verify dualformer-*/ --clips videos/labels.csv --report report.html"
 
@@ -85,9 +89,9 @@ def verify(
         raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
     if ray and ray not in ("auto", "local") and ":" not in ray:
         raise typer.BadParameter(f"{ray} is no address: put DIR before --ray, or give HOST:PORT", param_hint="--ray")
-    from ..runtimes.limits import read_limits
+    from ..verification.limits import read_limits
 
-    reports.check_reports(report or ())
+    write.check_reports(report or ())
     read_limits(limits)  # what is wrong with it is said before any work
     options = VerifyOptions(
         clips=clips,
@@ -105,21 +109,21 @@ def verify(
         pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
     )
     subjects = [
-        (manifest, comparing.select_artifacts(manifest, against, runtime, reference))
-        for manifest in comparing.find_networks(folders)
+        (manifest, inputs.select_artifacts(manifest, against, runtime, reference))
+        for manifest in inputs.find_networks(folders)
     ]
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)
     document = console.to_plain(combine_documents({one.manifest.folder: one.document for one in verified}))
-    reports.write_reports(document, report or (), junit)
+    write.write_reports(document, report or (), junit)
     if as_json:
         console.print_json(document)
     else:
         _print(verified, document)
     for one in verified:
         name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
-        steps.require_parity(one.comparison.reports, name, _choose_fix(one.document))
+        parity.require_parity(one.comparison.reports, name, _choose_fix(one.document))
 
 
 def _choose_fix(document: Mapping[str, Any]) -> str:
@@ -128,14 +132,14 @@ def _choose_fix(document: Mapping[str, Any]) -> str:
     found = [
         one["remark"] for kind in ("layers", "bisection") for one in document[kind] or () if one["artifact"] == failed
     ]
-    return "; ".join(found) or steps.PARITY_FIX
+    return "; ".join(found) or parity.PARITY_FIX
 
 
 def _note(verified: Sequence[Verified]) -> None:
     """What a user might overlook, said once where it is the same for all folders."""
     own = next((one for one in verified if not one.own_clips), None)
     if own is not None:
-        steps.note_clips(own.clips)
+        parity.note_clips(own.clips, Reporter(note=console.note))
 
 
 def _print(verified: Sequence[Verified], document: Mapping[str, Any]) -> None:

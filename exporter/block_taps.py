@@ -14,13 +14,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Array, Clip, Graph
-from .dualformer import Block, DualFormer, PatchEmbed, PositionEncoding
-from .folded_layers import FoldedBlock
-from .folding import fold
-from .token_order import TokenOrder
+from ..core.choices import Graph
+from ..core.types import LOGITS, Array, Clip
+from .dualformer.network import Block, DualFormer, PatchEmbed, PositionEncoding
+from .folding.fold import fold
+from .folding.layers import FoldedBlock
+from .folding.token_order import TokenOrder
 
-LOGITS = "logits"
 Layout = Callable[[Tensor], Tensor]
 EMBED, AFTER_ATTENTION, AFTER_MLP, POSITION = (
     "patch_embeds.{}.norm/LayerNormalization",

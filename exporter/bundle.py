@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ..contracts import DualExportError, ManifestError, OutputError, staged_path
-from .manifest import FILE_NAME, Manifest, check_artifact, read_manifest, write_manifest
+from ..core.errors import BundleError, ManifestError, OutputError
+from ..core.files import staged_path
+from ..core.manifest import FILE_NAME, Manifest, check_artifact, read_manifest, write_manifest
 
 SUFFIXES = (".tar.gz", ".tgz")
 MAX_FILES = 64
@@ -35,10 +36,6 @@ On the device, with TensorRT (JetPack brings it):
 
 The second line unpacks this file, builds the engine, and compares it with expected.npz.
 """
-
-
-class BundleError(DualExportError):
-    """A bundle that cannot be made, or that must not or cannot be unpacked."""
 
 
 @contextmanager

@@ -16,10 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..contracts import CheckpointError, ModelSize, hash_file
-from .architecture import CONFIGS, DualFormerConfig
-from .dualformer import DualFormer
-from .selection import Selection, SelectionKind
+from ..core.choices import ModelSize
+from ..core.errors import CheckpointError
+from ..core.files import hash_file
+from ..core.selection import Selection, SelectionKind
+from .dualformer.architecture import CONFIGS, DualFormerConfig
+from .dualformer.network import DualFormer
 
 FIRST_WEIGHT = "backbone.patch_embeds.0.proj.weight"
 HEAD_WEIGHT = "cls_head.fc_cls.weight"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..contracts import CheckpointError
-from .selection import Selection
+from ..core.errors import CheckpointError
+from ..core.manifest import DEMO
+from ..core.selection import Selection
 
-DEMO = "demo"
 FOLDER = Path(__file__).parent / "weights"
 TRAINED_SELECTION = "T0:0.5"
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..contracts import ExportError
-from .folded_layers import FoldedMlp, ScoreSoftmax
-from .folded_network import FoldedDualFormer
+from ..core.errors import ExportError
+from .folding.layers import FoldedMlp, ScoreSoftmax
+from .folding.network import FoldedDualFormer
 
 LARGEST_HALF = 65504.0
 SMALLEST_NORMAL_HALF = 2.0**-14  # below it, half loses a bit of precision with each halving

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..contracts import CheckpointError, ManifestError, ModelSize, hash_file
+from ..core.choices import ModelSize
+from ..core.errors import CheckpointError, ManifestError
+from ..core.files import hash_file
+from ..core.manifest import Manifest, Weights
+from ..core.selection import Selection
 from .checkpoint import build_network, build_random_network, read_checkpoint
 from .demo_model import find_demo_weights
-from .dualformer import DualFormer
-from .manifest import Manifest, Weights
-from .selection import Selection
+from .dualformer.network import DualFormer
 
 
 def load_network(
@@ -48,6 +50,13 @@ def load_demo(
     return network, replace(weights, demo=True), ignored
 
 
+def _find_checkpoint(manifest: Manifest) -> Path | None:
+    weights = manifest.weights
+    if weights.demo:
+        return find_demo_weights(manifest.selections, weights.selector_seed is not None)
+    return weights.checkpoint
+
+
 def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
     """The network that the manifest's artifacts were made from; `checkpoint` says where its file lies by now.
 
@@ -61,7 +70,7 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
                 fix="leave --checkpoint out, or export the checkpoint with `dualexport onnx --checkpoint`",
             )
         return build_random_network(manifest.size, weights.seed, manifest.selections)
-    path = checkpoint or weights.checkpoint
+    path = checkpoint or _find_checkpoint(manifest)
     if path is None or not path.is_file():
         raise ManifestError(f"{path}: the checkpoint is not there any more", fix="say where it is with --checkpoint")
     found = hash_file(path)

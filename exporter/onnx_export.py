@@ -17,18 +17,12 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from ..contracts import (
-    Artifact,
-    ExportError,
-    Graph,
-    InputType,
-    Precision,
-    Progress,
-    TensorSpec,
-    hash_file,
-    no_progress,
-)
-from .dualformer import DualFormer
+from ..core.choices import Graph, InputType, Precision
+from ..core.errors import ExportError
+from ..core.files import hash_file
+from ..core.reporter import Progress, no_progress
+from ..core.types import Artifact, TensorSpec
+from .dualformer.network import DualFormer
 from .variants import make_variant
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20

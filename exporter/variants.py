@@ -7,9 +7,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ..contracts import ExportError, Graph, InputType, Precision
-from .dualformer import DualFormer, SelectionOutputs
-from .folding import fold
+from ..core.choices import Graph, InputType, Precision
+from ..core.errors import ExportError
+from .dualformer.network import DualFormer, SelectionOutputs
+from .folding.fold import fold
 from .half_precision import to_half
 
 

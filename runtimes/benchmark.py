@@ -16,8 +16,10 @@ from enum import Enum
 
 import numpy as np
 
-from ..contracts import Array, Progress, Runner, TimedRunner, no_progress
-from .memory import read_peak_mb, read_resident_mb, reset_peak
+from ..core.reporter import Progress, no_progress
+from ..core.runner import Runner, TimedRunner
+from ..core.types import Array
+from .machine.memory import read_peak_mb, read_resident_mb, reset_peak
 
 WARM_UP_WINDOW = 5  # runs whose median has to be that of the window before
 STABLE = 0.05  # largest relative change between two windows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from types import TracebackType
 
 import numpy as np
 
-from ..contracts import Array, Clip, ClipError, Preprocessing, Runner, RunnerError, TensorSpec
-from .classify import infer_logits
+from ..core.errors import ClipError, RunnerError
+from ..core.logit_store import key_of
+from ..core.runner import Runner, infer_logits
+from ..core.types import Array, Clip, Preprocessing, TensorSpec
 
 FILE_NAME = "expected.npz"
 MAX_BYTES = 1 << 30
@@ -89,8 +90,3 @@ def _require_bounded(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
             raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
-
-
-def key_of(clip: Array) -> bytes:
-    """SHA-256 of the uint8 frames of a clip, by which its logits are found."""
-    return hashlib.sha256(np.ascontiguousarray(clip).tobytes()).digest()

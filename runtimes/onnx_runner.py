@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +13,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from ..contracts import Array, MissingDependencyError, RunnerError, TensorSpec
+from ..core.choices import Provider
+from ..core.errors import MissingDependencyError, RunnerError
+from ..core.types import Array, TensorSpec
 
 ERRORS_ONLY = 3
 FAILURES = (
@@ -36,19 +37,6 @@ NUMPY_TYPES = {
 
 
 PROVIDER_TITLES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt-rtx": "TensorRT for RTX"}
-
-
-class Provider(str, Enum):
-    """Where ONNX Runtime computes."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-    @property
-    def registered_name(self) -> str:
-        names = {"cuda": "CUDAExecutionProvider", "tensorrt-rtx": "NvTensorRTRTXExecutionProvider"}
-        return names.get(self.value, "CPUExecutionProvider")
 
 
 class OnnxRunner:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import torch
 
-from ..contracts import Array, TensorSpec
+from ..core.types import Array, TensorSpec
 
 
 def use_threads(threads: int) -> None:

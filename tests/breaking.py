@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from dualexport.contracts import Array, hash_file
+from dualexport.core.files import hash_file
+from dualexport.core.types import Array
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 Breakage = Callable[[ModelProto], None]

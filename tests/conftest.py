@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from dualexport.calibration.synthetic import render_pattern, write_video
 from dualexport.cli import main
-from dualexport.contracts import MissingDependencyError, ModelSize, Preprocessing
+from dualexport.clips.synthetic import render_pattern, write_video
+from dualexport.core.choices import ModelSize
+from dualexport.core.errors import CudaError, MissingDependencyError
+from dualexport.core.types import Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer import CONFIGS, DualFormer
-from dualexport.runtimes.cuda import CudaError, open_cuda
+from dualexport.exporter.dualformer.network.network import CONFIGS, DualFormer
+from dualexport.runtimes.tensorrt.cuda import open_cuda
 from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden"

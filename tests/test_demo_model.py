@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dualexport.calibration.clips import ClipSource
-from dualexport.calibration.scenes import ACTIONS, SCENE_FRAMES, make_scene
-from dualexport.calibration.synthetic import Dataset, write_dataset
 from dualexport.cli import main
-from dualexport.contracts import ManifestError, ModelSize, Precision
+from dualexport.clips.scenes import ACTIONS, SCENE_FRAMES, make_scene
+from dualexport.clips.source import ClipSource
+from dualexport.clips.synthetic import Dataset, write_dataset
+from dualexport.core.choices import ModelSize, Precision
+from dualexport.core.errors import ManifestError
+from dualexport.core.manifest import read_manifest
+from dualexport.core.selection import parse_selections
 from dualexport.exporter.demo_model import FOLDER, read_demo_labels
-from dualexport.exporter.dualformer import CONFIGS, count_macs
+from dualexport.exporter.dualformer.network.network import CONFIGS, count_macs
 from dualexport.exporter.loading import restore_network
-from dualexport.exporter.manifest import read_manifest
-from dualexport.exporter.selection import parse_selections
 from dualexport.runtimes.onnx_runner import OnnxRunner
 
 SEED, CLIPS = 777_000, 36  # of scenes that training never sees; three of each action

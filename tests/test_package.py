@@ -56,8 +56,8 @@ def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: 
     assert refused.stderr.splitlines()[-1].startswith("fix: pip install tensorrt")
     assert run("lint", exported / "dualformer-n.fp16.onnx").returncode == 0
     decode = (
-        "from pathlib import Path; from dualexport.calibration.clips import ClipSource;"
-        "from dualexport.exporter.manifest import read_manifest;"
+        "from pathlib import Path; from dualexport.clips.source import ClipSource;"
+        "from dualexport.core.manifest import read_manifest;"
         f"clip = read_manifest(Path({str(exported)!r})).preprocessing;"
         f"print(len(list(ClipSource(Path({str(video)!r}), clip))))"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from dualexport.calibration.scenes import ACTIONS
+from dualexport.clips.scenes import ACTIONS
 from numpy.random import Generator
 
 TRANSPOSED = {

@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from dualexport.calibration.clips import ClipSource
-from dualexport.calibration.scenes import make_scene, render_scene
-from dualexport.calibration.synthetic import write_video
-from dualexport.contracts import Preprocessing, staged_path
+from dualexport.clips.scenes import make_scene, render_scene
+from dualexport.clips.source import ClipSource
+from dualexport.clips.synthetic import write_video
+from dualexport.core.files import staged_path
+from dualexport.core.types import Preprocessing
 
 FRAMES = range(0, 32, 2)  # what the network takes of a video
 

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from augment import augment
 from cache import Rendering, open_clips
-from dualexport.calibration.scenes import ACTIONS
-from dualexport.contracts import ModelSize, staged_path
-from dualexport.exporter.dualformer import CONFIGS, DualFormer
-from dualexport.exporter.manifest import name_network
-from dualexport.exporter.perturbed_topk import sigma_at
-from dualexport.exporter.selection import parse_selections
-from dualexport.exporter.token_selection import set_sigma
+from dualexport.clips.scenes import ACTIONS
+from dualexport.core.choices import ModelSize
+from dualexport.core.files import staged_path
+from dualexport.core.manifest import name_network
+from dualexport.core.selection import parse_selections
+from dualexport.exporter.dualformer.network.network import CONFIGS, DualFormer
+from dualexport.exporter.dualformer.network.perturbed_topk import sigma_at
+from dualexport.exporter.dualformer.network.selectors import set_sigma
 from evaluate import add_to_curve, center_features, fit_windows, measure, normalize
 from fast_convolution import speed_up
 from motion_energy import init_network

@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from dualexport.calibration.calibrate import ActivationRange, Calibration
+from dualexport.calibration.gptq import RoundedWeight
 from dualexport.calibration.linear_layers import find_layers, read_graph
-from dualexport.calibration.ranges import Method
-from dualexport.calibration.rounding import RoundedWeight
 from dualexport.calibration.sensitivity import rank_layers
-from dualexport.contracts import Clip, Preprocessing, no_progress
+from dualexport.core.choices import Method
+from dualexport.core.reporter import no_progress
+from dualexport.core.types import Clip, Preprocessing
 from dualexport.runtimes.onnx_runner import OnnxRunner
 
 

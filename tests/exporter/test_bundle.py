@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import NANO_CLIP
-from dualexport.contracts import (
-    Artifact,
-    Clip,
-    DualExportError,
-    Graph,
-    ManifestError,
-    ModelSize,
-    Precision,
-    RunnerError,
-    hash_file,
-)
+from dualexport.core.choices import Graph, ModelSize, Precision
+from dualexport.core.errors import BundleError, DualExportError, ManifestError, RunnerError
+from dualexport.core.files import hash_file
+from dualexport.core.manifest import Manifest, Weights, read_manifest, write_manifest
+from dualexport.core.types import Artifact, Clip
 from dualexport.exporter import bundle
-from dualexport.exporter.bundle import BundleError, staged_bundle, unpack_bundle
-from dualexport.exporter.manifest import Manifest, Weights, read_manifest, write_manifest
+from dualexport.exporter.bundle import staged_bundle, unpack_bundle
 from dualexport.runtimes.expected import ExpectedRunner, write_expected
 from runtimes.test_compare import SHAPE, FunctionRunner
 

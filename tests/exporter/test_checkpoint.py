@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from dualexport.contracts import CheckpointError, ModelSize
+from dualexport.core.choices import ModelSize
+from dualexport.core.errors import CheckpointError
+from dualexport.core.selection import parse_selections
 from dualexport.exporter.checkpoint import build_network, build_random_network, read_checkpoint
-from dualexport.exporter.dualformer import DualFormer
-from dualexport.exporter.selection import parse_selections
+from dualexport.exporter.dualformer.network.network import DualFormer
 from safetensors.torch import save_file
 
 State = dict[str, torch.Tensor]

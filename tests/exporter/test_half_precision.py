@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dualexport.contracts import ExportError
-from dualexport.exporter.dualformer import DualFormer
-from dualexport.exporter.folded_network import FoldedDualFormer
-from dualexport.exporter.folding import fold
+from dualexport.core.errors import ExportError
+from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.folding.fold.fold import fold
+from dualexport.exporter.folding.fold.network import FoldedDualFormer
 from dualexport.exporter.half_precision import TensorRange, find_tensors_beyond_half, find_weights_beyond_half, to_half
 
 FRAMES = 16

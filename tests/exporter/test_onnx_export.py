@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dualexport.calibration.synthetic import moving_patterns
-from dualexport.contracts import ExportError, Graph, InputType, Precision
-from dualexport.exporter.dualformer import DualFormer
+from dualexport.clips.synthetic import moving_patterns
+from dualexport.core.choices import Graph, InputType, Precision
+from dualexport.core.errors import ExportError
+from dualexport.exporter.dualformer.network.network import DualFormer
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
 

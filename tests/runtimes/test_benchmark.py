@@ -10,9 +10,10 @@ from types import TracebackType
 
 import numpy as np
 import pytest
-from dualexport.contracts import Array, Runner, TensorSpec
+from dualexport.core.runner import Runner
+from dualexport.core.types import Array, TensorSpec
 from dualexport.runtimes.benchmark import Copies, Measurement, Subject, Timing, benchmark, make_feeds
-from dualexport.runtimes.memory import reset_peak
+from dualexport.runtimes.machine.memory import reset_peak
 
 
 class Clock:
@@ -147,7 +148,7 @@ def test_inputs_are_random_in_their_whole_range_and_the_same_for_a_seed() -> Non
 
 MEMORY_SCRIPT = """
 import numpy as np
-from dualexport.runtimes.memory import read_peak_mb, read_resident_mb, reset_peak
+from dualexport.runtimes.machine.memory import read_peak_mb, read_resident_mb, reset_peak
 
 np.ones(100_000_000 // 8)
 assert reset_peak()

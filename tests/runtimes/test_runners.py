@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dualexport.contracts import MissingDependencyError, RunnerError, TensorSpec, TimedRunner
-from dualexport.exporter.dualformer import DualFormer
-from dualexport.exporter.foreign_onnx import describe_onnx
-from dualexport.runtimes.onnx_runner import OnnxRunner, Provider
+from dualexport.core.choices import Provider
+from dualexport.core.errors import MissingDependencyError, RunnerError
+from dualexport.core.runner import TimedRunner
+from dualexport.core.types import TensorSpec
+from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.graphs.describe import describe_onnx
+from dualexport.runtimes.onnx_runner import OnnxRunner
 from dualexport.runtimes.torch_runner import TorchRunner
+from engines import NEEDS_TENSORRT
 from golden import recipe
-
-from runtimes.engines import NEEDS_TENSORRT
 
 INPUTS = (TensorSpec("clip", "float32", (1, 3, 16, 224, 224)),)
 OUTPUTS = (TensorSpec("logits", "float32", (1, 400)),)
@@ -26,10 +28,10 @@ TOLERANCES = {"tensorrt": 0.02, "onnx-tensorrt-rtx": 0.02, "onnx-cuda": 0.02}  #
 def open_engine(exported: Path, folder: Path, *, cuda_graph: bool) -> TimedRunner:
     """The engine of the FP32 file, built here and run on the GPU that is here."""
     pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
-    from dualexport.runtimes.cuda import open_cuda
-    from dualexport.runtimes.engine import BuildOptions, read_record
-    from dualexport.runtimes.engine_build import BuildPlace, build_engine
-    from dualexport.runtimes.tensorrt_runner import TensorRTRunner
+    from dualexport.runtimes.tensorrt.build import BuildPlace, build_engine
+    from dualexport.runtimes.tensorrt.cuda import open_cuda
+    from dualexport.runtimes.tensorrt.engine_file import BuildOptions, read_record
+    from dualexport.runtimes.tensorrt.runner import TensorRTRunner
 
     place = BuildPlace(folder, device=open_cuda().device())
     engine = build_engine(describe_onnx(exported / FILE), "n", place, BuildOptions())
@@ -39,9 +41,8 @@ def open_engine(exported: Path, folder: Path, *, cuda_graph: bool) -> TimedRunne
 def open_fake_engine(exported: Path, folder: Path, *, cuda_graph: bool) -> TimedRunner:
     """The TensorRT runner over a fake device, on which ONNX Runtime computes the network."""
     pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
-    from dualexport.runtimes.tensorrt_runner import TensorRTRunner
-
-    from runtimes.fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
+    from dualexport.runtimes.tensorrt.runner import TensorRTRunner
+    from fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
 
     (folder / "n.engine").write_bytes(FAKE_ENGINE)
     engine = FakeEngine(FakeRuntime(), (INPUTS, OUTPUTS), OnnxRunner(exported / FILE).infer)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dualexport.calibration.scenes import ACTIONS
+from dualexport.clips.scenes import ACTIONS
 from dualexport.exporter.checkpoint import build_network, read_checkpoint
-from dualexport.exporter.dualformer import DualFormer
+from dualexport.exporter.dualformer.network.network import DualFormer
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))

@@ -1,0 +1,72 @@
+"""Weights to INT8 with one scale an output, so that a layer's output changes least on the clips.
+
+Rounding to the nearest value makes an error that is the same for every token, and which the mean over tokens at the
+network's end does not average out. So an input's error is made up for by the inputs that are still to be rounded, as
+in optimal brain quantization (GPTQ, arXiv 2210.17323): for W x, with H = E[x x^T], rounding input j leaves
+e_j = (w_j - q_j) / U_jj, and w_k -= e_j U_jk for the later k, where U is the upper Cholesky factor of H^-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scales import LEVELS, SMALLEST_SCALE
+
+DAMPING = 0.01  # added to H's diagonal, as a share of its mean: few clips leave H without full rank
+BLOCK = 64  # inputs whose corrections to all later ones are applied at once
+CLIPPED = np.linspace(0.7, 1.0, 13)  # shares of an output's largest weight that are tried as its range
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedWeight:
+    """INT8 weight (outputs, inputs) in [-127, 127] and the scale of each output, a normal half-precision number."""
+
+    values: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """The weight that the graph computes with."""
+        product: NDArray[np.float32] = self.values * self.scales[:, None]
+        return product
+
+
+def round_weight(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> RoundedWeight:
+    """INT8 for `weight` (outputs, inputs), whose inputs have the second moments `moments` (inputs, inputs)."""
+    exact = weight.astype(np.float64)
+    scales = _choose_scales(exact, np.diag(moments))
+    values = _round_in_turn(exact / scales[:, None], moments)
+    return RoundedWeight(values.astype(np.int8), scales.astype(np.float32))
+
+
+def _choose_scales(weight: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each output's scale of least squared error, the inputs weighted by their power."""
+    largest = np.abs(weight).max(axis=1)
+    best = np.full(len(weight), np.inf)
+    chosen = np.full(len(weight), SMALLEST_SCALE)
+    for share in CLIPPED:
+        scales = np.maximum(largest * share / LEVELS, SMALLEST_SCALE).astype(np.float16).astype(np.float64)
+        rounded = np.clip(np.rint(weight / scales[:, None]), -LEVELS, LEVELS) * scales[:, None]
+        error = (weight - rounded) ** 2 @ power
+        better = error < best
+        best[better], chosen[better] = error[better], scales[better]
+    return chosen
+
+
+def _round_in_turn(steps: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole numbers for `steps` (outputs, inputs), each input's error made up for by the inputs after it."""
+    inputs = steps.shape[1]
+    damped = moments + np.eye(inputs) * max(DAMPING * float(np.mean(np.diag(moments))), np.finfo(np.float64).tiny)
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, rounded = steps.copy(), np.empty_like(steps)
+    for start in range(0, inputs, BLOCK):
+        end = min(start + BLOCK, inputs)
+        errors = np.empty((len(steps), end - start))
+        for index in range(start, end):
+            rounded[:, index] = np.clip(np.rint(left[:, index]), -LEVELS, LEVELS)
+            errors[:, index - start] = (left[:, index] - rounded[:, index]) / upper[index, index]
+            left[:, index:end] -= errors[:, index - start, None] * upper[index, index:end]
+        left[:, end:] -= errors @ upper[start:end, end:]
+    return rounded

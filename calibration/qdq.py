@@ -1,0 +1,154 @@
+"""Writes INT8 into the folded graph: Q/DQ pairs around its linear layers, everything else as it was.
+
+A quantized layer is `blocks.2.5.attn.proj/MatMul` of a dequantized activation and a dequantized weight (inputs,
+outputs) with a scale an output, then `/Add` of its bias: the form that TensorRT compiles into one INT8 product. All
+layers that read a tensor share its Q/DQ pair. In a float32 graph, meant for CPUs, a layer with a bias is one `/Gemm`
+whose bias is INT32, the form that ONNX Runtime runs as one INT8 kernel.
+
+Layers stacked into one batched product (query, key, value) become one product with their outputs side by side:
+TensorRT takes a scale an output only where both factors are matrices. Transposed right behind the product they are
+again a matrix each, in the same pass that applies the scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ..core.errors import QuantizationError
+from .calibrate import Calibration
+from .gptq import RoundedWeight
+from .linear_layers import LinearLayer
+
+CPU_ZERO_POINT = 128
+FIRST_HALF_SCALES = 19  # the opset since which Q/DQ scales may be float16
+
+
+@dataclass(slots=True)
+class _Rewriter:
+    """Nodes and constants of the quantized graph as they are written; `half` says what the rest computes in."""
+
+    half: bool
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+    quantized: dict[str, str] = field(default_factory=dict)
+
+    def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Append a node called `name`/`operator`; returns its output, called `name`/`operator`.out."""
+        node = f"{name}/{operator}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [f"{node}.out"], name=node, **attributes))
+        return f"{node}.out"
+
+    def constant(self, values: NDArray[np.generic], name: str) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
+        return name
+
+    def scale(self, values: NDArray[np.float32], name: str) -> str:
+        return self.constant(values.astype(np.float16 if self.half else np.float32), name)
+
+    def integers(self, values: NDArray[np.int8]) -> NDArray[np.generic]:
+        """Values as they are stored: in the graph for CPUs as UINT8 around 128."""
+        return values if self.half else (values.astype(np.int16) + CPU_ZERO_POINT).astype(np.uint8)
+
+    def activation(self, tensor: str, scale: float) -> str:
+        """The Q/DQ pair on `tensor`: one for all its readers."""
+        if tensor not in self.quantized:
+            name = f"{tensor.rpartition('/')[0]}.{tensor.rpartition('/')[2]}"
+            by = self.scale(np.array(scale, np.float32), f"{name}.scale")
+            zero = self.constant(self.integers(np.zeros((), np.int8)), f"{name}.zero_point")
+            inside = self.add("QuantizeLinear", (tensor, by, zero), name)
+            self.quantized[tensor] = self.add("DequantizeLinear", (inside, by, zero), name)
+        return self.quantized[tensor]
+
+    def weight(self, rounded: RoundedWeight, name: str, outputs_axis: int) -> str:
+        values = rounded.values if outputs_axis == 0 else rounded.values.T
+        given = (
+            self.constant(self.integers(values), f"{name}.weight_int8"),
+            self.scale(rounded.scales, f"{name}.weight.scale"),
+            self.constant(self.integers(np.zeros(len(rounded.scales), np.int8)), f"{name}.weight.zero_point"),
+        )
+        return self.add("DequantizeLinear", given, f"{name}.weight", axis=outputs_axis)
+
+
+def quantize_graph(
+    model: ModelProto, layers: Iterable[LinearLayer], calibration: Calibration, kept: frozenset[str] = frozenset()
+) -> ModelProto:
+    """A copy of the folded graph `model`, FP32 or FP16, in which all of `layers` but those named in `kept` are INT8.
+
+    Raises QuantizationError for a layer that `calibration` does not know, an operator set without FP16 scales, or
+    when every layer is kept.
+    """
+    chosen = {layer.node: layer for layer in layers if layer.name not in kept}
+    if not chosen:
+        raise QuantizationError("every linear layer is kept: nothing is left to quantize", fix="keep fewer layers")
+    if unknown := sorted(layer.name for layer in chosen.values() if layer.name not in calibration.weights):
+        raise QuantizationError(f"the calibration does not know {unknown[0]}", fix="calibrate this graph with --clips")
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    rewriter = _Rewriter(any(tensor.data_type == TensorProto.FLOAT16 for tensor in constants.values()))
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if rewriter.half and opset < FIRST_HALF_SCALES:
+        raise QuantizationError(
+            f"the graph has opset {opset}, FP16 scales need {FIRST_HALF_SCALES}", fix="export with --opset 19 or 20"
+        )
+    for node in model.graph.node:
+        if layer := chosen.get(node.name):
+            _write_layer(rewriter, node, layer, calibration, constants)
+        else:
+            rewriter.nodes.append(node)
+    return assemble(model, rewriter.nodes, rewriter.constants)
+
+
+def _write_layer(
+    rewriter: _Rewriter,
+    node: NodeProto,
+    layer: LinearLayer,
+    calibration: Calibration,
+    constants: dict[str, TensorProto],
+) -> None:
+    """Write the quantized layer; its last node puts out what `node` did."""
+    scale, rounded = calibration.ranges[layer.reads].scale, calibration.weights[layer.name]
+    activation = rewriter.activation(layer.reads, scale)
+    if layer.bias is not None and not rewriter.half:
+        weight = rewriter.weight(rounded, layer.name, 0)
+        bias_scale = rounded.scales * np.float32(scale)
+        bias = np.rint(numpy_helper.to_array(constants[layer.bias]) / bias_scale).astype(np.int32)
+        given = (
+            rewriter.constant(bias, f"{layer.name}.bias_int32"),
+            rewriter.scale(bias_scale, f"{layer.name}.bias.scale"),
+        )
+        offset = rewriter.add("DequantizeLinear", given, f"{layer.name}.bias", axis=0)
+        rewriter.add("Gemm", (activation, weight, offset), layer.name, transB=1)
+    else:
+        product = rewriter.add("MatMul", (activation, rewriter.weight(rounded, layer.name, 1)), layer.name)
+        if layer.bias is not None:
+            rewriter.add("Add", (product, layer.bias), layer.name)
+        if layer.parts > 1:
+            shape = np.array([-1, layer.parts, len(rounded.scales) // layer.parts], np.int64)
+            rows = rewriter.add("Reshape", (product, rewriter.constant(shape, f"{layer.name}.shape")), layer.name)
+            rewriter.add("Transpose", (rows,), layer.name, perm=[1, 0, 2])  # (parts, rows, outputs of a part)
+    rewriter.nodes[-1].output[0] = node.output[0]
+
+
+def assemble(model: ModelProto, nodes: Sequence[NodeProto], constants: Iterable[TensorProto]) -> ModelProto:
+    """A copy of `model` with these nodes and with `constants` beside its own, without what nothing reads any more."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    initializers = [tensor for tensor in (*model.graph.initializer, *constants) if tensor.name in needed]
+    values = [value for value in graph.value_info if value.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)
+    graph.value_info.extend(values)
+    return made

@@ -1,0 +1,223 @@
+"""A source that goes on, as a sliding window of frames: a file, a camera, or a network stream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from ..core.errors import DualExportError
+from ..core.types import Array, Preprocessing
+from .preprocess import Frame, sample_frames
+from .video import to_upright
+
+RETRY_SECONDS = 1.0
+
+
+class StreamError(DualExportError):
+    """A live source that cannot be opened, stalls or broke off, and did not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """`every`: frames from one window to the next. `timeout_seconds`: how long a live source may deliver nothing.
+    `retries`: how often it is opened again before that is an error."""
+
+    every: int
+    timeout_seconds: float = 10.0
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The newest frames, uint8 RGB (frames, size, size, 3).
+
+    `end` counts the source's frames up to the last one here, `dropped` those that no window has looked at so far;
+    `arrived` is time.monotonic() when the last one was there, of a file when the window was.
+    """
+
+    frames: Array
+    end: int
+    dropped: int
+    arrived: float
+
+
+def is_live(source: str) -> bool:
+    """Whether a source does not wait: a camera number, or an address other than a file's."""
+    return source.isdigit() or ("://" in source and not source.startswith("file:"))
+
+
+def require_source(source: str) -> None:
+    """Raises StreamError for a file that is not there; a camera or an address shows only when it is opened."""
+    if not is_live(source) and not source.startswith("file:") and not Path(source).exists():
+        raise StreamError(f"{source}: no such file", fix="give a video, a camera's number, or an address")
+
+
+class LiveWindows:
+    """Windows of a source, decoded in a thread of its own: a context manager to iterate over.
+
+    A file waits until its windows have been taken, so none of its frames is dropped. A live source does not: the next
+    window is always of the newest frames. Raises StreamError when the source ends otherwise than a file does.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        preprocessing: Preprocessing,
+        options: StreamOptions,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._preprocessing = preprocessing
+        self._options = options
+        self._tell = tell
+        self._live = is_live(source)
+        self._span = (preprocessing.frames - 1) * preprocessing.stride + 1
+        self._changed = threading.Condition()
+        self._frames: deque[Frame] = deque(maxlen=self._span if self._live else None)
+        self._count = 0  # frames that came
+        self._first = 0  # number of the first frame that a window may hold, after a break
+        self._arrived = 0.0
+        self._ended = self._stopped = False
+        self._error: DualExportError | None = None
+        self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
+
+    def __enter__(self) -> LiveWindows:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout=self._options.timeout_seconds + RETRY_SECONDS)
+
+    def __iter__(self) -> Iterator[Window]:
+        end, dropped, seen = 0, 0, 0
+        while True:
+            wanted = max(self._span, end + self._options.every)
+            with self._changed:
+                self._changed.wait_for(partial(self._is_ready, wanted))
+                full = self._is_full(wanted)
+                if not full and self._error is not None:
+                    raise self._error
+                if not full and (seen or not self._frames):
+                    return
+                end = self._count if self._live or not full else wanted
+                window = self._take(end)
+                dropped += max(0, end - self._span - seen) if self._live else 0
+                seen = end
+                self._changed.notify_all()
+            yield Window(window.frames, end, dropped, window.arrived)
+            if not full:
+                return
+
+    def _is_ready(self, wanted: int) -> bool:
+        return self._ended or self._is_full(wanted)
+
+    def _is_full(self, wanted: int) -> bool:
+        return self._count >= wanted and self._count - self._first >= self._span
+
+    def _take(self, end: int) -> Window:
+        """The window that ends before frame `end`; a video shorter than a window goes round, as in a clip source."""
+        available = list(self._frames)[: end - self._count or None]
+        clip = self._preprocessing
+        if len(available) < self._span:
+            (picked,) = sample_frames(len(available), clip.frames, clip.stride, 1)
+            frames = [available[number] for number in picked]
+        else:
+            frames = available[-self._span :: clip.stride]
+        if not self._live:
+            for _ in range(end + self._options.every - self._span - (self._count - len(self._frames))):
+                if self._frames:
+                    self._frames.popleft()
+        return Window(np.stack(frames), end, 0, self._arrived if self._live else time.monotonic())
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        finally:  # whatever ended it, who waits for frames must not wait for ever
+            if not self._ended:
+                self._finish(f"{self._source}: the decoder stopped")
+
+    def _read(self) -> None:
+        failures = 0
+        while not self._stopped:
+            before, reason = self._count, "it ended"
+            try:
+                for frame in self._decode():
+                    if not self._put(frame):
+                        return
+            except (av.error.FFmpegError, OSError) as error:
+                reason = _describe(error, self._options.timeout_seconds)
+                if not self._live:
+                    self._finish(f"{self._source}: cannot be decoded further: {reason}")
+                    return
+            if not self._live:
+                self._finish(None)
+                return
+            failures = 1 if self._count > before else failures + 1
+            if failures > self._options.retries:
+                self._finish(f"{self._source}: {reason}; opened {failures} times without a frame")
+                return
+            self._tell(f"{self._source}: {reason}; opening it again ({failures} of {self._options.retries})")
+            with self._changed:
+                self._first = self._count  # a window must not hold frames from before and after the break
+                self._frames.clear()
+                self._changed.wait_for(lambda: self._stopped, timeout=RETRY_SECONDS)
+
+    def _decode(self) -> Iterator[Frame]:
+        name, arguments = _open_arguments(self._source, self._options.timeout_seconds if self._live else None)
+        with av.open(name, **arguments) as container:
+            if not container.streams.video:
+                raise av.error.InvalidDataError(0, "it has no video")
+            stream = container.streams.video[0]
+            stream.thread_type = "SLICE" if self._live else "AUTO"  # frame threads hold frames back
+            for frame in container.decode(stream):
+                yield to_upright(frame, self._preprocessing.size)
+
+    def _put(self, frame: Frame) -> bool:
+        with self._changed:
+            if not self._live:
+                room = self._span + self._options.every
+                self._changed.wait_for(lambda: self._stopped or len(self._frames) < room)
+            self._frames.append(frame)
+            self._count += 1
+            self._arrived = time.monotonic()
+            self._changed.notify_all()
+            return not self._stopped
+
+    def _finish(self, problem: str | None) -> None:
+        with self._changed:
+            if problem is not None:
+                fix = "check the address and the source, or allow more with --timeout and --retries"
+                self._error = StreamError(problem, fix=fix if self._live else "check that the file plays to its end")
+            self._ended = True
+            self._changed.notify_all()
+
+
+def _open_arguments(source: str, timeout_seconds: float | None) -> tuple[str, dict[str, Any]]:
+    """What PyAV opens: a camera's device for its number; cameras on a network over TCP, which loses no packets."""
+    if source.isdigit():
+        return f"/dev/video{source}", {"format": "v4l2"}
+    arguments: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
+    if source.startswith("rtsp://"):
+        arguments["options"] = {"rtsp_transport": "tcp"}
+    return source, arguments
+
+
+def _describe(error: Exception, timeout_seconds: float) -> str:
+    if isinstance(error, av.error.ExitError):  # what interrupts a read that takes too long
+        return f"no frame came for {timeout_seconds:g} s"
+    return getattr(error, "strerror", None) or str(error)

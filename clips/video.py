@@ -1,0 +1,157 @@
+"""Decodes chosen frames of a video with PyAV, seeking over what is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ..core.errors import ClipError
+from .preprocess import Frame, resize_and_crop
+
+QUARTER_TURN = 90  # degrees
+
+
+class _TimestampMismatchError(Exception):
+    """The decoder's timestamps do not follow the container's: only counting frames is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """The frames of a video in presentation order, read off its packets without decoding.
+
+    `timestamps` are in units of the stream's time base; it is empty where the container has none to seek by.
+    `keyframes` are positions at which decoding can start. `count` is the number of frames.
+    """
+
+    count: int
+    timestamps: NDArray[np.int64]
+    keyframes: NDArray[np.int64]
+
+
+def count_frames(path: Path) -> FrameIndex:
+    """Index the frames of the first video stream; the container's own frame count is often missing or wrong.
+
+    Raises ClipError for a file that is no video, is cut off, or has no frame.
+    """
+    try:
+        with av.open(str(path)) as container:
+            return _index_packets(container, _video_stream(container, path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_frames(path: Path, index: FrameIndex, wanted: Sequence[int], size: int) -> dict[int, Frame]:
+    """Decode the frames numbered `wanted`, upright, each resized and cropped to (size, size, 3) uint8 RGB.
+
+    Only these frames are kept. Raises ClipError when one of them does not decode.
+    """
+    ordered = sorted(set(wanted))
+    try:
+        if len(index.timestamps):
+            try:
+                return _read_seeking(path, index, ordered, size)
+            except _TimestampMismatchError:
+                pass  # some AVI files; the count below is exact there
+        return _read_counting(path, ordered, size)
+    except (av.error.FFmpegError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _index_packets(container: InputContainer, stream: VideoStream) -> FrameIndex:
+    times: list[int | None] = []
+    keys: list[bool] = []
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise av.error.InvalidDataError(0, "the file ends in the middle of a frame")
+        if packet.size and not packet.is_discard:
+            times.append(packet.pts)
+            keys.append(packet.is_keyframe)
+    if not times:
+        raise av.error.InvalidDataError(0, "it holds no frame")
+    known = [time for time in times if time is not None]
+    if len(set(known)) != len(times):
+        return FrameIndex(len(times), np.empty(0, np.int64), np.empty(0, np.int64))
+    order = np.argsort(known)
+    return FrameIndex(len(times), np.array(known)[order], np.flatnonzero(np.array(keys)[order]))
+
+
+def _read_seeking(path: Path, index: FrameIndex, wanted: Sequence[int], size: int) -> dict[int, Frame]:
+    """Jump to the keyframe before each wanted frame unless decoding on gets there first."""
+    frames: dict[int, Frame] = {}
+    with av.open(str(path)) as container:
+        stream = _video_stream(container, path)
+        decoder = container.decode(stream)
+        position = 0  # the frame that the decoder yields next
+        for number in wanted:
+            before = index.keyframes[index.keyframes <= number]
+            if len(before) and before[-1] > position:
+                container.seek(int(index.timestamps[before[-1]]), stream=stream)
+                decoder, position = container.decode(stream), -1
+            frame: VideoFrame | None = None
+            while position <= number:
+                frame = next(decoder, None)
+                found = _position(index, frame)
+                if position not in (-1, found) or found > number:
+                    raise _TimestampMismatchError
+                position = found + 1
+            if frame is None:
+                raise _TimestampMismatchError
+            frames[number] = to_upright(frame, size)
+    return frames
+
+
+def _position(index: FrameIndex, frame: VideoFrame | None) -> int:
+    if frame is None or frame.pts is None:
+        raise _TimestampMismatchError
+    position = int(np.searchsorted(index.timestamps, frame.pts))
+    if position == index.count or index.timestamps[position] != frame.pts:
+        raise _TimestampMismatchError
+    return position
+
+
+def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Frame]:
+    frames: dict[int, Frame] = {}
+    needed, number = set(wanted), 0
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(container.decode(_video_stream(container, path)), start=1):
+            if number - 1 in needed:
+                frames[number - 1] = to_upright(frame, size)
+            if number > wanted[-1]:
+                return frames
+    raise ClipError(
+        f"{path.name}: {number} frames decode, frame {wanted[-1]} is needed",
+        fix="check that the file plays to its end, or pass --skip-unreadable to go on without it",
+    )
+
+
+def to_upright(frame: VideoFrame, size: int) -> Frame:
+    """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
+    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    turns, rest = divmod(round(frame.rotation), QUARTER_TURN)
+    if rest:
+        raise av.error.InvalidDataError(0, f"it is to be shown rotated by {frame.rotation} degrees")
+    return resize_and_crop(np.ascontiguousarray(np.rot90(pixels, turns)), size)
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    if not container.streams.video:
+        raise ClipError(f"{path.name}: no video stream", fix="give a video, not an audio file")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _unreadable(path: Path, error: Exception) -> ClipError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ClipError(
+        f"{path.name} cannot be decoded: {reason}",
+        fix="check that the file plays, or pass --skip-unreadable to go on without it",
+    )

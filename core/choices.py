@@ -1,0 +1,113 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ModelSize(str, Enum):
+    """The network's sizes: nano (ours, for demos and tests) and the three published ones."""
+
+    N = "n"
+    T = "t"
+    S = "s"
+    B = "b"
+
+
+class Precision(str, Enum):
+    """What the matrix multiplications of an artifact compute in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Graph(str, Enum):
+    """How the network is written down: as traced, or folded into fewer layers."""
+
+    PLAIN = "plain"
+    FOLDED = "folded"
+
+
+class InputType(str, Enum):
+    """What an artifact takes: normalized clips, or raw RGB frames as a decoder delivers them."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+
+
+class Runtime(str, Enum):
+    """What runs the network."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+
+
+class Reference(str, Enum):
+    """What the artifacts are compared with."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    EXPECTED = "expected"
+    STORED = "stored"
+
+
+class Compatibility(str, Enum):
+    """On which other GPUs than the one it was built on an engine runs."""
+
+    NONE = "none"
+    AMPERE = "ampere+"
+    SAME_SM = "same-sm"
+
+
+class Method(str, Enum):
+    """How the range of an activation is chosen."""
+
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    MAX = "max"
+
+
+class DeviceName(str, Enum):
+    """The devices of the table, as they are called on the command line."""
+
+    ORIN_NANO = "orin-nano"
+    ORIN_NX = "orin-nx"
+    AGX_ORIN = "agx-orin"
+    THOR = "thor"
+    RTX_4090 = "rtx-4090"
+    L4 = "l4"
+    A100 = "a100"
+    H100 = "h100"
+
+
+class TensorRTRelease(str, Enum):
+    """A release that lint checks for: the oldest, the one that JetPack 6 ships, and the newest generation."""
+
+    V10_0 = "10.0"
+    V10_3 = "10.3"
+    V11 = "11"
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        return tuple(map(int, self.value.split(".")))
+
+    @property
+    def opsets(self) -> range:
+        """Versions of ONNX's operator set that its parser reads."""
+        return range(9, 26) if self is TensorRTRelease.V11 else range(9, 21)
+
+
+class Provider(str, Enum):
+    """Where ONNX Runtime computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+    @property
+    def registered_name(self) -> str:
+        names = {"cuda": "CUDAExecutionProvider", "tensorrt-rtx": "NvTensorRTRTXExecutionProvider"}
+        return names.get(self.value, "CPUExecutionProvider")

@@ -1,0 +1,89 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+
+class DualExportError(Exception):
+    """What is wrong (the message: got and expected) and how to `fix` it, each one line."""
+
+    def __init__(self, message: str, *, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), fix=self.fix), self.args  # it may come from another process
+
+
+class CheckpointError(DualExportError):
+    """A checkpoint that cannot be read, or is not the network it is said to be."""
+
+
+class ClipError(DualExportError):
+    """A video or clip source that cannot be read as asked."""
+
+
+class ExportError(DualExportError):
+    """A network that could not be written as ONNX."""
+
+
+class LabelError(DualExportError):
+    """A file of class names that cannot be used with the network."""
+
+
+class LimitError(DualExportError):
+    """A file of limits that cannot be read as such."""
+
+
+class ManifestError(DualExportError):
+    """A manifest that is missing, malformed, too new, or no longer fits its files."""
+
+
+class MissingDependencyError(DualExportError):
+    """A library that this command needs is not installed."""
+
+
+class OutputError(DualExportError):
+    """A file or folder that cannot be written."""
+
+
+class ParityError(DualExportError):
+    """An artifact that does not compute what its reference computes."""
+
+
+class QuantizationError(DualExportError):
+    """A network or clips that cannot be quantized as asked, or a calibration that does not belong to the network."""
+
+
+class RunnerError(DualExportError):
+    """An artifact that a runtime cannot load or run."""
+
+
+class EngineError(DualExportError):
+    """An engine that cannot be built, or not be loaded here."""
+
+
+class PlanError(DualExportError):
+    """A network that TensorRT does not compile, or a plan that cannot be read."""
+
+
+class CudaError(DualExportError):
+    """A CUDA call that failed; `code` is its cudaError_t."""
+
+    def __init__(self, message: str, code: int, *, fix: str) -> None:
+        super().__init__(message, fix=fix)
+        self.code = code
+
+
+class BundleError(DualExportError):
+    """A bundle that cannot be made, or that must not or cannot be unpacked."""
+
+
+class LintError(DualExportError):
+    """A file that cannot be read as ONNX."""
+
+
+class SelectionError(DualExportError):
+    """A token selection that is not understood, or that the network's grids cannot take."""

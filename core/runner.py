@@ -1,0 +1,64 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from .errors import ClipError
+from .types import Array, Clip, TensorSpec
+
+
+class Runner(Protocol):
+    """Something that computes the network: `infer` takes and returns arrays on the host, by name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+    def __enter__(self) -> Runner: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class TimedRunner(Runner, Protocol):
+    """A runner whose work alone can be timed: `prepared` copies a batch to where it computes, and gives a function.
+
+    That function runs the batch once, waits for it, and returns the milliseconds on the GPU where a GPU counted them.
+    """
+
+    def prepared(self, feeds: Mapping[str, Array]) -> AbstractContextManager[Callable[[], float | None]]: ...
+
+
+def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:
+    """Logits (clips, classes) of any number of clips: runs of the runner's batch size, the last one filled up.
+
+    Raises ClipError for a clip of another shape or type than the runner's input.
+    """
+    spec = runner.inputs[0]
+    batch = spec.shape[0]
+    rows = []
+    for start in range(0, len(clips), batch):
+        part = [_checked_input(clip, spec.dtype, spec.shape[1:]) for clip in clips[start : start + batch]]
+        filled = part + [part[-1]] * (batch - len(part))
+        output = runner.infer({spec.name: np.stack(filled)})[runner.outputs[0].name]
+        rows.append(output[: len(part)])
+    return np.concatenate(rows)
+
+
+def _checked_input(clip: Clip, dtype: str, shape: tuple[int, ...]) -> Array:
+    values = clip.network_input(dtype)
+    if values.shape != shape:
+        raise ClipError(
+            f"{clip.name}: the clip is {values.shape}, the network takes {shape}",
+            fix="give videos, or clips of the network's own number of frames and size",
+        )
+    return values

@@ -1,0 +1,97 @@
+"""The types that flow between the parts of dualexport, and the errors it raises.
+
+Imports nothing but the standard library and NumPy, so that every part, on every device, can import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .choices import Graph, Precision
+from .errors import ClipError
+
+Array = NDArray[Any]
+LOGITS = "logits"  # the name of a network's first output
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of an artifact: its name, NumPy dtype name and static shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that computes the network, and what it was made from.
+
+    `path` is absolute in memory and relative to the manifest on disk. `parent` is the SHA-256 of the file this one
+    was made from, None for seeded random weights.
+    """
+
+    format: str
+    precision: Precision
+    graph: Graph
+    path: Path
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parent: str | None
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How video frames become a clip: sampling, size in pixels, colour statistics on the 0..255 scale (RGB).
+
+    The defaults are the published test pipeline's.
+    """
+
+    frames: int = 32
+    stride: int = 2
+    size: int = 224
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def normalize(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Uint8 RGB (frames, size, size, 3) -> float32 (3, frames, size, size)."""
+        scaled = (frames - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(scaled.transpose(3, 0, 1, 2), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One view of one video.
+
+    `data` is uint8 RGB (frames, size, size, 3), or, where a source holds nothing else, float32 network input
+    (3, frames, size, size). `frame_indices` are the video's frames it was made of.
+    """
+
+    name: str
+    view: int
+    data: Array
+    preprocessing: Preprocessing
+    frame_indices: tuple[int, ...] = ()
+    label: str | None = None
+
+    def network_input(self, dtype: str) -> Array:
+        """The clip as an input of type `dtype`: float32 (3, frames, size, size), or the uint8 frames.
+
+        Raises ClipError when uint8 frames are asked of a clip that was stored normalized.
+        """
+        if self.data.dtype == dtype:
+            return self.data
+        if self.data.dtype == np.uint8 and dtype == "float32":
+            return self.preprocessing.normalize(self.data)
+        raise ClipError(
+            f"{self.name}: holds {self.data.dtype} values, the network takes {dtype}",
+            fix="give videos, or a .npy of raw uint8 frames (frames, height, width, 3)",
+        )

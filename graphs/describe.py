@@ -1,0 +1,53 @@
+"""An ONNX file that no manifest lists, described as an artifact."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ..core.choices import Graph, Precision
+from ..core.errors import ExportError
+from ..core.files import hash_file
+from ..core.types import Artifact, TensorSpec
+
+
+def describe_onnx(path: Path) -> Artifact:
+    """The ONNX file at `path`: its inputs and outputs, and the precision that its weights and Q/DQ pairs say.
+
+    Raises ExportError for a file that is not ONNX or whose inputs have no fixed shape.
+    """
+    try:
+        graph = onnx.load(path).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
+        outputs = tuple(_spec(value) for value in graph.output)
+    except OSError as error:
+        raise ExportError(
+            f"cannot read {path}: {error.strerror or error}", fix="give the path of an ONNX file"
+        ) from error
+    except DecodeError as error:
+        raise ExportError(f"{path} is not an ONNX file", fix="give a file that `dualexport onnx` wrote") from error
+    return Artifact("onnx", _precision(graph), Graph.PLAIN, path.absolute(), hash_file(path), inputs, outputs, None)
+
+
+def _precision(graph: onnx.GraphProto) -> Precision:
+    """INT8 with Q/DQ pairs, else the type that most of the weights' elements have."""
+    if any(node.op_type == "DequantizeLinear" for node in graph.node):
+        return Precision.INT8
+    elements: Counter[int] = Counter()
+    for tensor in graph.initializer:
+        elements[tensor.data_type] += math.prod(tensor.dims)
+    half = elements[onnx.TensorProto.FLOAT16]
+    return Precision.FP16 if half > elements[onnx.TensorProto.FLOAT] else Precision.FP32
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+    if not all(shape):
+        raise ExportError(f"{value.name} has no fixed shape", fix="export with a fixed batch size and clip length")
+    return TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)

@@ -1,0 +1,210 @@
+"""Counts the work in an ONNX graph, node by node, under the names that TensorRT's parser gives the nodes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ..core.choices import Precision
+from ..core.errors import PlanError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# What may stand between an attention's softmax and its two products without making it another computation.
+_PASSED_OVER = {
+    "Add",
+    "Cast",
+    "DequantizeLinear",
+    "Div",
+    "Dropout",
+    "Identity",
+    "Mul",
+    "QuantizeLinear",
+    "Reshape",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+    "Squeeze",
+    "Where",
+}
+_PRODUCTS = {"MatMul", "Einsum"}
+_MOVES = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}
+_PRECISIONS = {
+    onnx.TensorProto.FLOAT: Precision.FP32,
+    onnx.TensorProto.FLOAT16: Precision.FP16,
+    onnx.TensorProto.BFLOAT16: Precision.FP16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphWork:
+    """What a graph asks to be computed.
+
+    `macs` are the multiply-accumulates of each product and convolution; `attentions` holds, for each softmax between
+    two products, the names of those nodes. `uncounted` are products whose shapes the file does not give.
+    `precisions` are what the graph asks each of `macs` to be computed in; a node in another type is not in it.
+    """
+
+    macs: Mapping[str, int]
+    attentions: tuple[frozenset[str], ...]
+    uncounted: tuple[str, ...]
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the multiply-accumulates that the graph asks for in each precision: "fp32", "fp16", "int8"."""
+        work = Counter[str]()
+        for name, count in self.macs.items():
+            work[self.precisions[name].value if name in self.precisions else "other"] += count
+        total = sum(work.values())
+        order = (*(precision.value for precision in Precision), "other")
+        return {name: work[name] / total for name in order if work[name]}
+
+
+def read_graph_work(path: Path) -> GraphWork:
+    """The work in the ONNX file at `path`. Raises PlanError when it is no ONNX file or its inputs are dynamic."""
+    try:
+        model = onnx.load(path)
+    except OSError as error:
+        raise PlanError(
+            f"cannot read {path}: {error.strerror or error}", fix="give the path of an ONNX file"
+        ) from error
+    except DecodeError as error:
+        raise PlanError(f"{path} is not an ONNX file", fix="give a file that `dualexport onnx` wrote") from error
+    _refuse_dynamic_inputs(model)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = _list_shapes(inferred)
+    macs: dict[str, int] = defaultdict(int)
+    uncounted = []
+    for node in model.graph.node:
+        count = _count_macs(node, shapes)
+        if count is None:
+            uncounted.append(parser_name(node))
+        elif count:
+            macs[parser_name(node)] += count
+    precisions = _find_precisions(inferred, macs.keys())
+    return GraphWork(dict(macs), tuple(_find_attentions(model.graph)), tuple(uncounted), precisions)
+
+
+def parser_name(node: onnx.NodeProto) -> str:
+    """The node's name as TensorRT's parser uses it: an unnamed node is called after its first output."""
+    return node.name or f"node_of_{node.output[0]}"
+
+
+def _refuse_dynamic_inputs(model: onnx.ModelProto) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for entry in model.graph.input:
+        dims = entry.type.tensor_type.shape.dim
+        if entry.name not in weights and any(not dim.HasField("dim_value") for dim in dims):
+            shown = ", ".join(dim.dim_param or str(dim.dim_value) for dim in dims)
+            raise PlanError(
+                f"input {entry.name} has the dynamic shape ({shown}); a plan needs every extent",
+                fix="export with a fixed batch size",
+            )
+
+
+def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, Precision]:
+    """What each product is asked for in: INT8 where both factors are dequantized, else the type of its output.
+
+    A factor may be moved between its dequantization and the product.
+    """
+    dequantized = set[str]()
+    for node in graph.node:  # in an order in which what a node reads is made before it
+        if node.op_type == "DequantizeLinear" or (node.op_type in _MOVES and node.input[0] in dequantized):
+            dequantized.add(node.output[0])
+    types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.value_info, *graph.output)}
+    found = {}
+    for node in graph.node:
+        if parser_name(node) in products:
+            is_int8 = dequantized.issuperset(node.input[:2])
+            precision = Precision.INT8 if is_int8 else _PRECISIONS.get(types.get(node.output[0], 0))
+            if precision is not None:
+                found[parser_name(node)] = precision
+    return found
+
+
+def _list_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for entry in (*graph.input, *graph.value_info, *graph.output):
+        dims = entry.type.tensor_type.shape.dim
+        if entry.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            shapes[entry.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _count_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
+    """Multiply-accumulates of `node`: 0 where it is no product, None where a shape is missing."""
+    if node.op_type not in {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Attention"}:
+        return 0
+    operands = [shapes.get(name) for name in node.input]
+    out = shapes.get(node.output[0])
+    if any(shape is None for shape in operands[:2]) or out is None:
+        return None
+    first, second = (shape for shape in operands[:2] if shape is not None)
+    if node.op_type == "MatMul":
+        return math.prod(out) * first[-1]
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return math.prod(out) * first[0 if transposed else 1]
+    if node.op_type == "Conv":  # weights (out, in / groups, *kernel)
+        return math.prod(out) * math.prod(second[1:])
+    if node.op_type == "ConvTranspose":  # weights (in, out / groups, *kernel)
+        return math.prod(first) * math.prod(second[1:])
+    if node.op_type == "Einsum":
+        return _count_einsum(node, (first, second)) if len(operands) == 2 else None
+    if operands[2] is None or len(first) != 4:
+        return None
+    # Attention: q (batch, heads, queries, d), k (batch, heads, keys, d), v (batch, heads, keys, d')
+    return math.prod(first[:3]) * second[2] * (first[3] + operands[2][3])
+
+
+def _count_einsum(node: onnx.NodeProto, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> int | None:
+    equation = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "equation")
+    terms = equation.replace(" ", "").split("->")[0].split(",")
+    if "." in equation:
+        return None
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        extents.update(zip(term, shape, strict=True))
+    return math.prod(extents.values())
+
+
+def _find_attentions(graph: onnx.GraphProto) -> Iterator[frozenset[str]]:
+    producers = {name: node for node in graph.node for name in node.output}
+    consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            consumers[name].append(node)
+
+    def before(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        return [producers[name] for name in node.input if name in producers]
+
+    def after(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        return [consumer for name in node.output for consumer in consumers[name]]
+
+    for node in graph.node:
+        if node.op_type == "Attention":
+            yield frozenset({parser_name(node)})
+        if node.op_type == "Softmax":
+            products = _nearest_product(node, before), _nearest_product(node, after)
+            if None not in products:
+                yield frozenset(parser_name(part) for part in (node, *products) if part is not None)
+
+
+def _nearest_product(
+    softmax: onnx.NodeProto, step: Callable[[onnx.NodeProto], list[onnx.NodeProto]]
+) -> onnx.NodeProto | None:
+    queue, seen = step(softmax), set()
+    for node in queue:  # grows while it is walked
+        if node.op_type in _PRODUCTS:
+            return node
+        if node.op_type in _PASSED_OVER and parser_name(node) not in seen:
+            seen.add(parser_name(node))
+            queue += step(node)
+    return None

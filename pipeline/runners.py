@@ -1,0 +1,102 @@
+"""Which runner a command uses: from what the user asked for and what a manifest lists, to something that infers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.choices import Precision, Runtime
+from ..core.errors import EngineError, ManifestError
+from ..core.runner import TimedRunner
+from ..core.types import Artifact, TensorSpec
+from ..runtimes.tensorrt.engine_file import FORMAT, read_record, rebuild_command
+
+if TYPE_CHECKING:
+    from ..core.manifest import Manifest
+    from ..exporter.dualformer.network import DualFormer
+    from ..verification.limits import Limits
+
+NARROWEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
+
+
+def list_artifacts(manifest: Manifest, runtime: Runtime) -> tuple[Artifact, ...]:
+    """The manifest's files that a runtime runs; raises ManifestError when there is none."""
+    file_format = FORMAT if runtime is Runtime.TENSORRT else "onnx"
+    found = tuple(artifact for artifact in manifest.artifacts if artifact.format == file_format)
+    if not found:
+        fix = rebuild_command(manifest.folder, Precision.FP16) if runtime is Runtime.TENSORRT else "`dualexport onnx`"
+        raise ManifestError(f"{manifest.path} lists no {file_format} artifact", fix=f"run {fix} first")
+    return found
+
+
+def choose_artifact(manifest: Manifest, runtime: Runtime) -> Artifact:
+    """The one file to run: the FP32 graph on a CPU, the narrowest engine that this machine can load."""
+    found = list_artifacts(manifest, runtime)
+    if runtime is Runtime.TENSORRT:
+        return _choose_engine(found)
+    return next((artifact for artifact in found if artifact.precision is Precision.FP32), found[0])
+
+
+def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunner:
+    """A runner of the artifact's format: ONNX Runtime on the CPU, or TensorRT."""
+    if artifact.format == FORMAT:
+        from ..runtimes.tensorrt.runner import TensorRTRunner
+
+        return TensorRTRunner(artifact.path, read_record(artifact), cuda_graph=cuda_graph)
+    from ..runtimes.onnx_runner import OnnxRunner
+
+    return OnnxRunner(artifact.path)
+
+
+def open_beside_others(artifact: Artifact, threads: int | None = None) -> TimedRunner:
+    """The same, for where decoding and other runners want the cores too: its threads sleep when they have to wait."""
+    if artifact.format == FORMAT:
+        return open_artifact(artifact)
+    from ..runtimes.onnx_runner import OnnxRunner
+
+    return OnnxRunner(artifact.path, threads=threads, spinning=False)
+
+
+def open_network(manifest: Manifest, checkpoint: Path | None = None) -> TimedRunner:
+    """The PyTorch network that the artifacts were made from."""
+    from ..exporter.loading import restore_network
+
+    return wrap_network(restore_network(manifest, checkpoint))
+
+
+def wrap_network(network: DualFormer) -> TimedRunner:
+    """A PyTorch network as a runner, one clip at a time."""
+    from ..runtimes.torch_runner import TorchRunner
+
+    inputs = (TensorSpec("clip", "float32", (1, *network.config.clip_shape)),)
+    return TorchRunner(network, inputs, (TensorSpec("logits", "float32", (1, network.config.classes)),))
+
+
+def limits_of(artifact: Artifact, limits: Mapping[Precision, Limits], logit_difference: float | None) -> Limits:
+    """What an artifact is held against; `logit_difference` is the user's limit, None for that of the precision.
+
+    An FP32 engine multiplies in TF32, TensorRT's default, which has the mantissa of FP16.
+    """
+    in_tf32 = artifact.format == FORMAT and artifact.precision is Precision.FP32
+    limit = limits[Precision.FP16 if in_tf32 else artifact.precision]
+    return limit if logit_difference is None else replace(limit, logit_difference=logit_difference)
+
+
+def _choose_engine(engines: tuple[Artifact, ...]) -> Artifact:
+    """A folder may hold engines for several devices; without one for this one, the narrowest is refused by name."""
+    from ..runtimes.tensorrt.admission import Installation, require_loadable
+    from ..runtimes.tensorrt.load import installed_layer
+
+    layer = installed_layer()
+    here = Installation(layer.version, layer.for_rtx, layer.cuda.device().compute_capability)
+    refusals = []
+    for engine in sorted(engines, key=lambda engine: NARROWEST_FIRST.index(engine.precision)):
+        try:
+            require_loadable(engine.path, read_record(engine), here)
+        except EngineError as error:
+            refusals.append(error)
+        else:
+            return engine
+    raise refusals[0]

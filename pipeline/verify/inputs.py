@@ -1,0 +1,184 @@
+"""What `verify` is composed of: which artifacts, against which reference, within which limits, on which labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.choices import Precision, Reference, Runtime
+from ...core.errors import CudaError, EngineError, LabelError, ManifestError, MissingDependencyError, RunnerError
+from ...core.extras import needing_extra
+from ...core.reporter import Reporter
+from ...core.runner import Runner
+from ...core.types import Artifact, Clip
+from ..runners import choose_artifact, list_artifacts, open_beside_others, open_network
+
+if TYPE_CHECKING:
+    from ...core.manifest import Manifest
+    from ...verification.compare import Candidate
+    from ...verification.limits import Limits
+
+
+def find_networks(folders: Sequence[Path] | None) -> list[Manifest]:
+    """The networks in `folders`, or the only one here; those without token selection first, to be held against.
+
+    Raises ManifestError.
+    """
+    from ...core.manifest import find_manifest
+
+    found = [find_manifest(folder) for folder in dict.fromkeys(folders or (None,))]
+    return sorted(found, key=lambda manifest: bool(manifest.selections))
+
+
+def select_artifacts(
+    manifest: Manifest, against: str, runtime: Runtime | None = None, reference: Reference = Reference.TORCH
+) -> tuple[Artifact, ...]:
+    """The artifacts of `runtime` named by `against`: `all`, or precisions and file names with commas between.
+
+    The reference is left out. Raises ManifestError for a name that no artifact answers to, and when none is left.
+    """
+    if not manifest.artifacts:
+        raise ManifestError(f"{manifest.path} lists no artifact", fix="run `dualexport onnx` first")
+    artifacts = manifest.artifacts if runtime is None else list_artifacts(manifest, runtime)
+    if reference is Reference.ONNX:
+        artifacts = tuple(artifact for artifact in artifacts if artifact.path != require_fp32(manifest).path)
+    if not artifacts:
+        raise ManifestError("nothing is left to compare with the reference", fix="build or export another artifact")
+    if against == "all":
+        return artifacts
+    chosen: list[Artifact] = []
+    for name in (part.strip() for part in against.split(",")):
+        found = [artifact for artifact in artifacts if name in (artifact.precision.value, artifact.path.name)]
+        if not found:
+            known = dict.fromkeys(artifact.precision.value for artifact in artifacts)
+            raise ManifestError(
+                f"{manifest.path} lists no artifact {name!r}", fix=f"say all, {', '.join(known)}, or a file's name"
+            )
+        chosen += [artifact for artifact in found if artifact not in chosen]
+    return tuple(chosen)
+
+
+def open_reference(
+    manifest: Manifest, checkpoint: Path | None, reference: Reference, threads: int | None = None
+) -> tuple[Runner, Iterable[Clip] | None]:
+    """What artifacts are compared with, and its clips where they are its own."""
+    if reference is Reference.TORCH:
+        return _open_torch(manifest, checkpoint, threads), None
+    if reference is Reference.STORED:
+        from ...runtimes.stored_runner import FILE_NAME as STORED_NAME
+        from ...runtimes.stored_runner import StoredReference
+
+        path = manifest.folder / STORED_NAME
+        return StoredReference(path, describe_network(manifest), manifest.preprocessing), None
+    if reference is Reference.EXPECTED:
+        from ...runtimes.expected import FILE_NAME, ExpectedRunner
+
+        stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
+        return stored, stored.clips
+    from ...core.manifest import check_artifact
+
+    artifact = require_fp32(manifest)
+    check_artifact(artifact)
+    with needing_extra("verify"):
+        return open_beside_others(artifact, threads), None
+
+
+def note_reference(manifest: Manifest, reference: Reference, reporter: Reporter) -> None:
+    """Say which errors stay unseen where the reference is a file that was made from the network."""
+    if reference is Reference.ONNX:
+        name = require_fp32(manifest).path.name
+        reporter.note(f"the reference is {name}, not the trained network: an error in it stays unseen")
+
+
+def describe_network(manifest: Manifest) -> dict[str, Any]:
+    """What the reference's logits for given frames depend on: weights, architecture, preprocessing."""
+    weights = manifest.weights
+    return {
+        "size": manifest.size.value,
+        "classes": manifest.classes,
+        "selections": [str(selection) for selection in manifest.selections],
+        "sha256": weights.sha256,
+        "seed": weights.seed,
+        "selector_seed": weights.selector_seed,
+        "preprocessing": asdict(manifest.preprocessing),
+    }
+
+
+def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None) -> Runner:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep; read when PyTorch is loaded
+    try:
+        with needing_extra("verify"):
+            network = open_network(manifest, checkpoint)
+            if threads is not None:
+                from ...runtimes.torch_runner import use_threads
+
+                use_threads(threads)
+            return network
+    except MissingDependencyError as error:
+        fix = (
+            f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx, or "
+            "--reference stored where an earlier run left its reference's logits"
+        )
+        raise MissingDependencyError(str(error), fix=fix) from error
+
+
+def require_fp32(manifest: Manifest) -> Artifact:
+    """The FP32 ONNX file; raises ManifestError without one."""
+    artifact = choose_artifact(manifest, Runtime.ONNX)
+    if artifact.precision is not Precision.FP32:
+        raise ManifestError(
+            f"{manifest.path} lists no FP32 ONNX file to compare with", fix="run `dualexport onnx --precision fp32`"
+        )
+    return artifact
+
+
+def open_candidates(
+    artifacts: Sequence[Artifact], limits: Mapping[str, Limits], opened: ExitStack, threads: int | None = None
+) -> dict[str, Candidate]:
+    """A runner an artifact, closed with `opened`; what is gone, changed or does not load is a candidate that failed.
+
+    `limits` are by file name.
+    """
+    from ...core.manifest import check_artifact
+    from ...verification.compare import Candidate
+
+    candidates = {}
+    for artifact in artifacts:
+        name = artifact.path.name
+        try:
+            check_artifact(artifact)
+            runner = opened.enter_context(open_beside_others(artifact, threads))
+            candidates[name] = Candidate(runner, limits[name])
+        except (ManifestError, RunnerError, EngineError, CudaError, MissingDependencyError) as error:
+            candidates[name] = Candidate(None, limits[name], str(error))
+    return candidates
+
+
+def label_clips(source: Iterable[Clip], labels: Path | None) -> Iterable[Clip]:
+    """The clips with the labels of a list. Raises LabelError for clips that have no names to find them by."""
+    if labels is None:
+        return source
+    from ...clips.labels import label_videos
+    from ...clips.source import ClipSource
+
+    if not isinstance(source, ClipSource):
+        raise LabelError("--labels is of videos, and no clips were given", fix="pass --clips too")
+    return source.of(label_videos(source.videos, labels))
+
+
+def list_class_names(manifest: Manifest, source: Iterable[Clip], reporter: Reporter) -> tuple[str, ...] | None:
+    """The class names that labels are looked up in; None, noted, where the network has none and labels are names."""
+    if not has_unknown_labels(manifest, source):
+        return manifest.labels
+    reporter.note("the labels are names, and the network was exported without class names: accuracy is left out")
+    return None
+
+
+def has_unknown_labels(manifest: Manifest, source: Iterable[Clip]) -> bool:
+    """Whether a label is a name that a network without class names cannot know."""
+    labels = [video.label for video in getattr(source, "videos", ()) if video.label is not None]
+    return not manifest.labels and not all(label.isdigit() for label in labels)

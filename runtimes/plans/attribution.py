@@ -1,0 +1,64 @@
+"""Makes a plan of what TensorRT says: gives each compiled layer the work of the ONNX nodes it was made from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from ...graphs.work import GraphWork
+from .parse import Compilation, parse_build_log, parse_inspection
+from .plan import EnginePlan, LayerKind, PlanLayer
+
+
+def make_plan(model: str, compilation: Compilation, work: GraphWork) -> EnginePlan:
+    """The plan of a compiled engine, from the engine inspector where it could be asked, else from the build log."""
+    if compilation.inspection is not None:
+        source, layers = "engine inspector", parse_inspection(compilation.inspection)
+    else:
+        source, layers = "build log", parse_build_log(compilation.log)
+    return EnginePlan(
+        model=model,
+        compiler=compilation.compiler,
+        source=source,
+        layers=attribute_work(layers, work),
+        attentions=len(work.attentions),
+        fused_attentions=_count_fused(layers, work),
+        graph_macs=sum(work.macs.values()),
+        uncounted_nodes=work.uncounted,
+        asked_shares=work.shares,
+    )
+
+
+def attribute_work(layers: tuple[PlanLayer, ...], work: GraphWork) -> tuple[PlanLayer, ...]:
+    """`layers` with the multiply-accumulates of the ONNX nodes they were made from.
+
+    A node's work goes to the layers that name it and multiply matrices, in proportion to their outputs where the
+    compiler split it. If none does, it goes to the one layer that names it; where several do, or none, it stays
+    unattributed.
+    """
+    naming: dict[str, list[int]] = defaultdict(list)
+    for index, layer in enumerate(layers):
+        for origin in set(layer.origins) & work.macs.keys():
+            naming[origin].append(index)
+    macs = [0] * len(layers)
+    for node, indices in naming.items():
+        workers = [index for index in indices if layers[index].kind.multiplies_matrices] or indices
+        if len(workers) > 1 and not layers[workers[0]].kind.multiplies_matrices:
+            continue
+        for index, part in zip(workers, _split(work.macs[node], [layers[index] for index in workers]), strict=True):
+            macs[index] += part
+    return tuple(replace(layer, macs=count) for layer, count in zip(layers, macs, strict=True))
+
+
+def _split(macs: int, layers: list[PlanLayer]) -> list[int]:
+    """`macs` in whole parts, in proportion to what `layers` put out."""
+    sizes = [max(1, sum(tensor.elements for tensor in layer.outputs)) for layer in layers]
+    parts = [macs * size // sum(sizes) for size in sizes]
+    parts[-1] += macs - sum(parts)
+    return parts
+
+
+def _count_fused(layers: tuple[PlanLayer, ...], work: GraphWork) -> int:
+    """How many of the graph's attentions became one kernel: one that names the softmax or both of the products."""
+    fused = [set(layer.origins) for layer in layers if layer.kind is LayerKind.ATTENTION]
+    return sum(any(len(attention & origins) * 2 > len(attention) for origins in fused) for attention in work.attentions)

@@ -1,0 +1,104 @@
+"""An estimate of an engine's latency on a device that is not there, from the device's published peaks.
+
+The estimate of a layer is the larger of the time its bytes take at the full memory bandwidth and the time its products
+take at the full dense tensor-core rate; layers follow one another. It leaves out launch overhead, caches, clocks below
+the maximum and kernels short of the peak, so a measured latency is higher: it serves to compare plans and to tell which
+layers matter, not to promise a latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.choices import DeviceName, Precision
+from .plan import EnginePlan, PlanLayer
+
+ASSUMPTIONS = (
+    "Each layer takes the larger of bytes / memory bandwidth and operations / dense tensor-core peak, one layer after "
+    "another; weights are read once per inference; FP32 products run in TF32, TensorRT's default. Launch overhead, "
+    "caches and real clocks are left out: expect a measured latency above the estimate, and use it to compare plans."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Published peaks of a device: memory bandwidth in GB/s, dense tensor-core rates in tera-operations per second.
+
+    A multiply-accumulate is two operations. `fp32_tops` is the TF32 rate.
+    """
+
+    name: DeviceName
+    title: str
+    bandwidth_gb_s: float
+    fp32_tops: float
+    fp16_tops: float
+    int8_tops: float
+
+    def peak_tops(self, precision: Precision) -> float:
+        """Dense rate of products in `precision`."""
+        rates = {Precision.FP32: self.fp32_tops, Precision.FP16: self.fp16_tops, Precision.INT8: self.int8_tops}
+        return rates[precision]
+
+
+# The Jetson documents give INT8 with 2:4 sparsity; dense is half of it, FP16 half of INT8, and TF32 half of FP16, the
+# ratios of the Ampere (GA100) and Blackwell tensor cores that these GPUs have.
+DEVICES = {
+    device.name: device
+    for device in (
+        # Jetson Orin Nano Series data sheet (DS-11105-001): 68 GB/s, 40 sparse INT8 TOPS at 625 MHz (15 W). In the
+        # 25 W mode of JetPack 6.2: 102 GB/s and 67 TOPS.
+        Device(DeviceName.ORIN_NANO, "Jetson Orin Nano 8GB (15 W)", 68.0, 5.0, 10.0, 20.0),
+        # Jetson Orin NX Series data sheet (DS-10712-001): 102.4 GB/s; 1024 cores at 918 MHz, of whose 100 TOPS the GPU
+        # has 60 sparse INT8 and the two DLAs the rest.
+        Device(DeviceName.ORIN_NX, "Jetson Orin NX 16GB", 102.4, 7.5, 15.0, 30.0),
+        # Jetson AGX Orin Series technical brief (v1.2): 204.8 GB/s; 170 sparse INT8 TOPS on the GPU at 1.3 GHz.
+        Device(DeviceName.AGX_ORIN, "Jetson AGX Orin 64GB", 204.8, 21.25, 42.5, 85.0),
+        # Jetson Thor Series Modules data sheet, T5000: 273 GB/s; 2070 sparse FP4 TFLOPS, so 1035 dense FP4, 517 dense
+        # FP8 (and INT8, which 5th-generation tensor cores run at the FP8 rate), 258 dense FP16.
+        Device(DeviceName.THOR, "Jetson T5000 (AGX Thor)", 273.0, 129.0, 258.0, 517.0),
+        # NVIDIA Ada GPU Architecture white paper, GeForce RTX 4090: 1008 GB/s; dense TF32 82.6, FP16 with FP32
+        # accumulation 165.2, INT8 660.6.
+        Device(DeviceName.RTX_4090, "GeForce RTX 4090", 1008.0, 82.6, 165.2, 660.6),
+        # NVIDIA L4 Tensor Core GPU data sheet: 300 GB/s; with sparsity TF32 120, FP16 242, INT8 485; dense is half.
+        Device(DeviceName.L4, "L4", 300.0, 60.0, 121.0, 242.5),
+        # NVIDIA A100 Tensor Core GPU data sheet, A100 80GB SXM: 2039 GB/s; dense TF32 156, FP16 312, INT8 624.
+        Device(DeviceName.A100, "A100 80GB SXM", 2039.0, 156.0, 312.0, 624.0),
+        # NVIDIA H100 Tensor Core GPU data sheet, H100 SXM: 3.35 TB/s; with sparsity TF32 989, FP16 1979, INT8 3958;
+        # dense is half.
+        Device(DeviceName.H100, "H100 SXM", 3350.0, 494.5, 989.5, 1979.0),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyEstimate:
+    """The estimated latency of a plan on a device, in milliseconds, and of each of its layers, in the plan's order."""
+
+    device: Device
+    layers_ms: tuple[float, ...]
+
+    @property
+    def total_ms(self) -> float:
+        return sum(self.layers_ms)
+
+    def document(self) -> dict[str, Any]:
+        """The estimate as a JSON document, its assumptions included."""
+        return {
+            "device": self.device.name.value,
+            "title": self.device.title,
+            "estimated_ms": self.total_ms,
+            "layers_ms": list(self.layers_ms),
+            "assumptions": ASSUMPTIONS,
+        }
+
+
+def estimate(plan: EnginePlan, device: Device) -> LatencyEstimate:
+    """The latency that `device`'s published peaks would allow `plan`; see ASSUMPTIONS."""
+    return LatencyEstimate(device, tuple(_estimate_layer(layer, device) for layer in plan.layers))
+
+
+def _estimate_layer(layer: PlanLayer, device: Device) -> float:
+    bytes_ms = (layer.moved_bytes + layer.weight_bytes) / (device.bandwidth_gb_s * 1e6)
+    rate = device.peak_tops(layer.precision or Precision.FP32) * 1e9  # operations per millisecond
+    return max(bytes_ms, 2 * layer.macs / rate)

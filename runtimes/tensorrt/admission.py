@@ -1,0 +1,74 @@
+"""Whether an engine may be loaded here: asked before TensorRT sees the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.choices import Precision
+from ...core.errors import EngineError
+from .engine_file import EngineRecord, read_engine_version, rebuild_command, same_version
+
+OLDEST_RTX = (8, 0)  # compute capability that an engine for all RTX GPUs needs at least
+OLDEST_AMPERE = (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What would load the engine: the TensorRT library's version, whether it is the one for RTX, and the GPU's compute
+    capability."""
+
+    version: str
+    for_rtx: bool
+    compute_capability: str
+
+    def __str__(self) -> str:
+        library = f"TensorRT{' for RTX' if self.for_rtx else ''} {self.version}"
+        return f"{library} on compute capability {self.compute_capability}"
+
+
+def require_loadable(path: Path, record: EngineRecord | None, here: Installation) -> None:
+    """Raise EngineError unless the engine at `path` can be loaded `here`, naming both sides and how to build another.
+
+    Without a record, only the TensorRT version in the file's header is known.
+    """
+    version, for_rtx = read_engine_version(path)
+    if record is not None:
+        version = record.tensorrt
+    fits_version = same_version(version, here.version) or (
+        record is not None and record.version_compatible and _is_later(here.version, version)
+    )
+    if for_rtx == here.for_rtx and fits_version and (record is None or _fits_gpu(record, here.compute_capability)):
+        return
+    built = f"TensorRT{' for RTX' if for_rtx else ''} {version}"
+    if record is not None and record.compute_capability is not None:
+        built += f" for compute capability {record.compute_capability}" + (f" ({record.gpu})" if record.gpu else "")
+    raise EngineError(
+        f"{path.name} was built by {built}; here is {here}",
+        fix=f"build it here: {rebuild_command(path.parent, precision_in_name(path))}",
+    )
+
+
+def precision_in_name(path: Path) -> Precision:
+    """The precision that an engine's name holds, FP16 where it holds none."""
+    parts = path.name.split(".")
+    return next((precision for precision in Precision if precision.value in parts), Precision.FP16)
+
+
+def _fits_gpu(record: EngineRecord, capability: str) -> bool:
+    if record.compute_capability is None:
+        return not record.for_rtx or _numbers(capability) >= OLDEST_RTX
+    if record.for_rtx:
+        return capability in record.compute_capability.split()
+    if record.compatible == "ampere+":
+        return _numbers(capability) >= OLDEST_AMPERE
+    return capability == record.compute_capability
+
+
+def _is_later(version: str, built: str) -> bool:
+    """Whether `version` is of the same major version as `built`, and not older."""
+    return _numbers(version)[0] == _numbers(built)[0] and _numbers(version) >= _numbers(built)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,168 @@
+"""Builds an engine from an ONNX file, proves what it computes in, and writes it with the record for the manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...core.choices import Precision
+from ...core.errors import DualExportError, EngineError, PlanError
+from ...core.files import hash_file, staged_path
+from ...core.reporter import Progress, no_progress
+from ...core.types import Artifact
+from ...graphs.work import GraphWork, read_graph_work
+from ..machine.host import UNKNOWN_HOST, Host
+from ..plans.attribution import make_plan
+from ..plans.parse import Compilation
+from ..plans.plan import EnginePlan
+from ..plans.precision import require_precision, shows_precision
+from .compile import compile_engine
+from .configure import configure, keep_timings, require_possible
+from .cuda import GpuDevice
+from .engine_file import FORMAT, BuildOptions, EngineRecord, name_engine, name_place
+from .library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
+from .messages import explain_failure, list_warnings
+
+
+def _ignore(_: object) -> None:
+    """Told, and not passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlace:
+    """Where an engine is built: the GPU (None for an engine built ahead of time), the host's versions, the folder for
+    the engine and the file that keeps its kernels' timings, by default one beside it for each device and version.
+
+    `tell` is given the warnings that matter, and with `verbose` every message; `check` may refuse the engine by raising
+    before it gets its name.
+    """
+
+    folder: Path
+    device: GpuDevice | None = None
+    host: Host = UNKNOWN_HOST
+    timing_cache: Path | None = None
+    tell: Callable[[str], None] = _ignore
+    verbose: bool = False
+    check: Callable[[Artifact], None] = _ignore
+
+
+def build_engine(
+    source: Artifact, name: str, place: BuildPlace, options: BuildOptions, progress: Progress = no_progress
+) -> Artifact:
+    """Compile the ONNX artifact `source` into `place.folder`; `name` is the network's, `dualformer-b`.
+
+    The precision is the source's. Raises EngineError for what this TensorRT or GPU cannot do and for an engine that
+    does not compute in that precision, PlanError for a network it refuses; nothing is left behind then.
+    """
+    version = library_version()
+    require_supported_version(version)
+    require_possible(options, place.device)
+    target = name_target(place.device, options)
+    path = place.folder / name_engine(name, source.precision, target, version)
+    cache = place.timing_cache or place.folder / f"timing.{name_place(target, version)}.cache"
+    work = read_graph_work(source.path)
+    logger = RecordingLogger(place.tell if place.verbose else None)
+    started = time.monotonic()
+    try:
+        built = compile_engine(
+            source.path, logger, lambda config: configure(config, options, cache, place.timing_cache), progress=progress
+        )
+    except DualExportError as error:
+        raise explain_failure(error, logger, source.path, place.device) from error
+    seconds = time.monotonic() - started
+    asked = _int8_asked(source, work)
+    plan = _read_plan(source, built.compilation, work, place.tell)
+    if plan is not None:
+        require_precision(plan, source.precision, asked)
+    if not place.verbose:
+        for line in list_warnings(built.warnings):
+            place.tell(line)
+    record = replace(_record(place, options, plan), build_seconds=round(seconds, 1))
+    with staged_path(path) as staged:
+        staged.write_bytes(memoryview(built.serialized))
+        engine = _describe(source, staged, record)
+        place.check(engine)
+        keep_timings(built.config, cache)
+    return replace(engine, path=path)
+
+
+def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
+    """The engine file at `path` as an artifact made from `source`."""
+    return Artifact(
+        format=FORMAT,
+        precision=source.precision,
+        graph=source.graph,
+        path=path,
+        sha256=hash_file(path),
+        inputs=source.inputs,
+        outputs=source.outputs,
+        parent=source.sha256,
+        options=replace(record, size_bytes=path.stat().st_size).document(),
+    )
+
+
+def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
+    """What an engine is built for, as its file name says it: `sm87`, `rtx-sm86-sm89`, or `rtx` for any RTX GPU."""
+    if not is_for_rtx() and device is not None:
+        return device.short_name
+    return "-".join(("rtx", *(f"sm{target.replace('.', '')}" for target in options.targets)))
+
+
+def _read_plan(
+    source: Artifact, compilation: Compilation, work: GraphWork, tell: Callable[[str], None]
+) -> EnginePlan | None:
+    """The engine's plan, or None, which is told, where this TensorRT does not describe its layers well enough.
+
+    The types of the file's tensors are binding for the builder, so that the engine is still what the file says.
+    """
+    try:
+        plan = make_plan(source.path.name, compilation, work)
+    except PlanError as error:
+        reason = str(error)
+    else:
+        if shows_precision(plan):
+            return plan
+        reason = "it names too few of the layers that the work is done in"
+    tell(
+        f"{compilation.compiler} does not describe the engine ({reason}): that it computes in {source.precision.value} "
+        "follows from the types in the file, but is not proven by the plan"
+    )
+    return None
+
+
+def _int8_asked(source: Artifact, work: GraphWork) -> float:
+    """Share of the work that an INT8 graph quantizes; raises EngineError when it quantizes none."""
+    if source.precision is not Precision.INT8:
+        return 0.0
+    asked = work.shares.get(Precision.INT8.value, 0.0)
+    if not asked:
+        raise EngineError(f"{source.path.name} quantizes no product", fix="make it again with `dualexport int8`")
+    return asked
+
+
+def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan | None) -> EngineRecord:
+    shares, device = (plan.work_shares if plan else {"unattributed": 1.0}), place.device
+    targets = " ".join(options.targets) or None
+    return EngineRecord(
+        compiler=library_name(),
+        tensorrt=library_version(),
+        compute_capability=targets if is_for_rtx() or device is None else device.compute_capability,
+        compatible=options.compatible.value,
+        version_compatible=options.version_compatible,
+        gpu=device.name if device else None,
+        cuda=device.cuda if device else None,
+        driver=place.host.driver,
+        l4t=place.host.l4t,
+        jetpack=place.host.jetpack,
+        workspace_gib=options.workspace_gib,
+        optimization_level=options.optimization_level,
+        layers=len(plan.layers) if plan else 0,
+        attentions=plan.attentions if plan else 0,
+        fused_attentions=plan.fused_attentions if plan else 0,
+        unknown_share=round(shares.get("unattributed", 0.0) + shares.get("other", 0.0), 4),
+        fp32_share=round(shares.get("fp32", 0.0), 4),
+        fp16_share=round(shares.get("fp16", 0.0), 4),
+        int8_share=round(shares.get("int8", 0.0), 4),
+    )

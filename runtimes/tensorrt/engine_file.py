@@ -1,0 +1,128 @@
+"""What an engine is: how it was asked for, what is recorded of it, and where it may be loaded.
+
+Needs no TensorRT, so that a manifest with engines can be read and refused anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ...core.choices import Compatibility, Precision
+from ...core.errors import EngineError
+from ...core.types import Artifact
+
+FORMAT = "tensorrt"
+GIB = 1 << 30
+SUFFIX = ".engine"
+RTX_MAGIC = b"vtrt"
+_MAGICS = (b"ptrt", b"ftrt", RTX_MAGIC)
+_VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build; what trtexec --getPlanVersionOnly reads
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How an engine is to be built; None leaves TensorRT's default.
+
+    `targets` are compute capabilities ("8.6") of RTX GPUs that an engine is built for on a machine without them.
+    """
+
+    workspace_gib: float | None = None
+    optimization_level: int | None = None
+    compatible: Compatibility = Compatibility.NONE
+    version_compatible: bool = False
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """What the manifest keeps of an engine, as its entry's `options`; None and False are left out there.
+
+    `tensorrt` is the version of the library that built it, `compute_capability` that of the GPU ("8.7"), or for an
+    engine built ahead of time the targets ("8.6 8.9"), or None where it runs on every RTX GPU from Ampere on. Shares
+    are of the network's multiply-accumulates, by the type they are computed in.
+    """
+
+    compiler: str
+    tensorrt: str
+    compute_capability: str | None = None
+    compatible: str = Compatibility.NONE.value
+    version_compatible: bool = False
+    gpu: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    l4t: str | None = None
+    jetpack: str | None = None
+    workspace_gib: float | None = None
+    optimization_level: int | None = None
+    build_seconds: float = 0.0
+    size_bytes: int = 0
+    layers: int = 0
+    attentions: int = 0
+    fused_attentions: int = 0
+    fp32_share: float = 0.0
+    fp16_share: float = 0.0
+    int8_share: float = 0.0
+    unknown_share: float = 0.0
+
+    def document(self) -> dict[str, str | int | float | bool]:
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+    @property
+    def for_rtx(self) -> bool:
+        return self.compiler.endswith("RTX")
+
+
+def read_record(artifact: Artifact) -> EngineRecord:
+    """The record in a manifest's entry; raises EngineError for one that holds none."""
+    known = {field.name for field in fields(EngineRecord)}
+    options: Mapping[str, str | int | float | bool] = artifact.options
+    try:
+        return EngineRecord(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
+    except TypeError as error:
+        raise EngineError(
+            f"{artifact.path.name}: the manifest does not say what built this engine",
+            fix="build it again: " + rebuild_command(artifact.path.parent, artifact.precision),
+        ) from error
+
+
+def rebuild_command(folder: Path, precision: Precision) -> str:
+    """What to type to have an engine of that precision built here."""
+    return f"`dualexport trt {folder} --{precision.value}`"
+
+
+def name_engine(network: str, precision: Precision, device: str, version: str) -> str:
+    """`dualformer-b.int8.sm87-trt10.3.engine`."""
+    return f"{network}.{precision.value}.{name_place(device, version)}{SUFFIX}"
+
+
+def name_place(device: str, version: str) -> str:
+    """`sm87-trt10.3`: where an engine and its timing cache belong."""
+    return f"{device}-trt{'.'.join(version.split('.')[:2])}"
+
+
+def read_engine_version(path: Path) -> tuple[str, bool]:
+    """The TensorRT version that an engine file names in its header, and whether that is TensorRT for RTX.
+
+    Raises EngineError for a file that is no engine or was cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_VERSION_BYTES.stop)
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror or error}", fix="give the path of an engine") from error
+    if len(header) < _VERSION_BYTES.stop or header[:4] not in _MAGICS:
+        raise EngineError(f"{path.name} is not a TensorRT engine", fix="build one with `dualexport trt`")
+    return ".".join(map(str, header[_VERSION_BYTES])), header[:4] == RTX_MAGIC
+
+
+def same_version(recorded: str, installed: str) -> bool:
+    """Whether two versions agree as far as both go: `10.3.0` and `10.3.0.26` do."""
+    pairs = zip(re.findall(r"\d+", recorded), re.findall(r"\d+", installed), strict=False)
+    return all(int(one) == int(other) for one, other in pairs)
+
+
+def same_generation(recorded: str, installed: str) -> bool:
+    return recorded.split(".")[0] == installed.split(".")[0]

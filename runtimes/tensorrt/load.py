@@ -1,0 +1,75 @@
+"""Loads an engine and says what goes in and out of it: what running needs of TensorRT, besides a context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import EngineError
+from ...core.types import TensorSpec
+from .cuda import Cuda, open_cuda
+from .library import RecordingLogger, is_for_rtx, library_version, trt
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine in memory, and why TensorRT failed last."""
+
+    engine: Any
+    last_error: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLayer:
+    """What a TensorRTRunner stands on: CUDA, and TensorRT's loading of an engine.
+
+    `load` takes the file's bytes and whether code in them may run, which version-compatible engines need, and raises
+    EngineError for bytes that are no engine.
+    """
+
+    cuda: Cuda
+    load: Callable[[bytes, bool], LoadedEngine]
+    version: str
+    for_rtx: bool
+
+
+def installed_layer() -> DeviceLayer:
+    """CUDA and TensorRT of this machine; raises MissingDependencyError for what is not installed."""
+    return DeviceLayer(open_cuda(), load_engine, library_version(), is_for_rtx())
+
+
+def load_engine(data: bytes, runs_code: bool) -> LoadedEngine:
+    """Deserialize an engine; raises EngineError, with TensorRT's reason, when that fails."""
+    logger = RecordingLogger()
+    runtime = trt.Runtime(logger)
+    if runs_code:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        raise EngineError(
+            f"TensorRT {trt.__version__} cannot load the engine: {logger.last_error()}",
+            fix="build it again with `dualexport trt`; a copy may be cut off",
+        )
+    return LoadedEngine(engine, logger.last_error)
+
+
+def describe_bindings(engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of an engine; raises EngineError for shapes that are not fixed."""
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = tuple(engine.get_tensor_shape(name))
+        if any(extent < 0 for extent in shape):
+            raise EngineError(f"{name} has no fixed shape: {shape}", fix="build the engine from a file of fixed shapes")
+        spec = TensorSpec(name, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, shape)
+        (inputs if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else outputs).append(spec)
+    return tuple(inputs), tuple(outputs)
+
+
+def context_bytes(engine: Any) -> int:
+    """Device memory of one execution context besides its inputs and outputs; TensorRT 10.0 names it otherwise."""
+    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)

@@ -1,0 +1,164 @@
+"""A live source as windows: of files, and of streams that stall and break off."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from dualexport.clips import live
+from dualexport.clips.live import LiveWindows, StreamError, StreamOptions, is_live
+from dualexport.clips.source import ClipSource
+from dualexport.clips.synthetic import render_pattern, write_video
+from dualexport.clips.video import count_frames, read_frames
+from dualexport.core.types import Preprocessing
+
+CLIP = Preprocessing(frames=8, stride=2, size=64)
+SPAN = 15  # frames from the first of a window to the last
+
+
+@pytest.fixture(scope="module")
+def transport_stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """60 frames as a camera sends them: MPEG-TS."""
+    source = tmp_path_factory.mktemp("stream") / "source.mp4"
+    write_video(source, render_pattern(1, 60, 96, 128), keyframe_interval=12)
+    target = source.with_suffix(".ts")
+    with av.open(str(source)) as read, av.open(str(target), "w", format="mpegts") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(read.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    return target.read_bytes()
+
+
+@contextmanager
+def serve(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that gives each connection the next answer; further ones are refused."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+
+        def accept() -> None:
+            for answer in answers:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    answer(connection)
+            server.close()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+def open_windows(source: object, notes: list[str] | None = None, **options: float) -> LiveWindows:
+    given = {"every": 10, "timeout_seconds": 0.6, "retries": 1, **options}
+    tell = notes.append if notes is not None else print
+    return LiveWindows(str(source), CLIP, StreamOptions(**given), tell)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "RETRY_SECONDS", 0.05)
+
+
+def test_a_file_becomes_every_window_of_it_however_slow_the_reader(video: Path) -> None:
+    with open_windows(video) as windows:
+        taken = []
+        for window in windows:
+            taken.append(window)
+            time.sleep(0.01)
+    assert [window.end for window in taken] == [15, 25, 35, 45, 55]
+    assert {window.dropped for window in taken} == {0}
+    index = count_frames(video)
+    for window in taken:
+        numbers = list(range(window.end - SPAN, window.end, CLIP.stride))
+        frames = read_frames(video, index, numbers, CLIP.size)
+        np.testing.assert_array_equal(window.frames, np.stack([frames[number] for number in numbers]))
+
+
+def test_a_file_shorter_than_a_window_goes_round_as_in_a_clip_source(tmp_path: Path) -> None:
+    path = tmp_path / "short.mp4"
+    write_video(path, render_pattern(2, 9, 96, 128))
+    with open_windows(path) as windows:
+        (window,) = windows
+    (clip,) = ClipSource(path, CLIP)
+    np.testing.assert_array_equal(window.frames, clip.data)
+
+
+def test_a_stream_that_breaks_off_is_opened_again_and_then_given_up(transport_stream: bytes) -> None:
+    def send_all(connection: socket.socket) -> None:
+        connection.sendall(transport_stream)
+
+    notes: list[str] = []
+    with (
+        serve(send_all, send_all) as address,
+        pytest.raises(StreamError, match="without a frame") as ended,
+        open_windows(address, notes) as windows,
+    ):
+        ends = [window.end for window in windows]
+        pytest.fail(f"it ended without an error after {ends}")
+    assert "opening it again (1 of 1)" in notes[0]
+    assert len(notes) == 2
+    assert "--retries" in ended.value.fix
+
+
+def test_windows_of_a_live_source_hold_its_newest_frames(transport_stream: bytes) -> None:
+    def send_slowly(connection: socket.socket) -> None:
+        for start in range(0, len(transport_stream), 4096):
+            connection.sendall(transport_stream[start : start + 4096])
+            time.sleep(0.005)
+
+    taken = []
+    with serve(send_slowly) as address, open_windows(address, retries=0) as windows, pytest.raises(StreamError):
+        for window in windows:
+            taken.append(window)
+            assert window.frames.shape == (8, 64, 64, 3)
+            time.sleep(0.2)  # slower than the source
+    assert taken
+    assert all(later.end >= window.end + 10 for window, later in pairwise(taken))
+    unseen = sum(max(0, later.end - SPAN - window.end) for window, later in pairwise(taken))
+    assert taken[-1].dropped == unseen + max(0, taken[0].end - SPAN)
+
+
+def test_a_stream_that_stalls_is_told_and_given_up(transport_stream: bytes) -> None:
+    released = threading.Event()
+
+    def stall(connection: socket.socket) -> None:
+        connection.sendall(transport_stream[: len(transport_stream) // 2])
+        released.wait(10)
+
+    notes: list[str] = []
+    started = time.monotonic()
+    with serve(stall, stall) as address, pytest.raises(StreamError), open_windows(address, notes) as windows:
+        list(windows)
+    released.set()
+    assert any("no frame came for 0.6 s" in note for note in notes)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", "text.mp4"])
+def test_a_file_that_is_no_video_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(StreamError, match=name), open_windows(tmp_path / name) as windows:
+        list(windows)
+
+
+def test_leaving_in_the_middle_ends_the_decoder(video: Path) -> None:
+    with open_windows(video) as windows:
+        next(iter(windows))
+    assert not [thread for thread in threading.enumerate() if thread.name == "decoder"]
+
+
+def test_what_is_live() -> None:
+    assert all(map(is_live, ("0", "rtsp://camera/1", "tcp://camera:1")))
+    assert not any(map(is_live, ("a.mp4", "file:a.mp4", "folder/0")))

@@ -1,0 +1,302 @@
+"""`dualexport int8` as a user types it: what it writes, what it reuses, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from dualexport.cli import main
+from dualexport.clips.synthetic import render_pattern, write_dataset
+from dualexport.core.files import hash_file
+from onnx import numpy_helper
+
+FEW_CLIPS, MANY_CLIPS = 6, 30
+PEAK_SCRIPT = """
+import resource, sys
+import numpy as np
+from dualexport.calibration import calibrate, linear_layers, observation, ranges
+from dualexport.core.types import Clip, Preprocessing, TensorSpec
+
+class Repeats:
+    name, inputs = "random numbers", (TensorSpec("clip", "uint8", (1, 2, 4, 4, 3)),)
+    def __init__(self): self.rng = np.random.default_rng(0)
+    def infer(self, feeds):
+        rows = self.rng.normal(size=(2000, 64)).astype(np.float32)
+        return {"rows/0": rows, "low/0": rows.min(axis=0), "high/0": rows.max(axis=0)}
+
+layer = linear_layers.LinearLayer("blocks.0.0.mlp.fc1", "n", "x", np.ones((8, 64), np.float32))
+data = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+clips = (Clip("c", 0, data, Preprocessing(2, 1, 4)) for _ in range(int(sys.argv[1])))
+calibrate.calibrate(Repeats(), "hash", (layer,), clips, ranges.Method.MSE)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def calibrated(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an export of size n, calibrated on two clips; `videos.npy` lies beside it."""
+    root = tmp_path_factory.mktemp("calibrated")
+    folder = Path(shutil.copytree(exported, root / "dualformer-n"))
+    np.save(root / "videos.npy", np.stack([render_pattern(seed, 16, 224, 224) for seed in (1, 2)]))
+    with pytest.raises(SystemExit) as exit_:
+        main(["int8", str(folder), "--clips", str(root / "videos.npy")])
+    assert exit_.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def copy(calibrated: Path, tmp_path: Path) -> Path:
+    shutil.copy(calibrated.parent / "videos.npy", tmp_path)
+    return Path(shutil.copytree(calibrated, tmp_path / "dualformer-n"))
+
+
+def read_layers(path: Path) -> dict[str, dict[str, onnx.NodeProto]]:
+    """The nodes of the blocks' linear layers, by layer and operator."""
+    layers: dict[str, dict[str, onnx.NodeProto]] = {}
+    for node in onnx.load(path).graph.node:
+        module, _, operator = node.name.rpartition("/")
+        if module.startswith("blocks.") and module.rpartition(".")[2] in ("qkv", "q", "kv", "proj", "fc1", "fc2"):
+            layers.setdefault(module, {})[operator] = node
+    return layers
+
+
+def test_the_int8_file_and_its_calibration_are_in_the_folder(calibrated: Path) -> None:
+    manifest = json.loads((calibrated / "manifest.json").read_text())
+    (entry,) = (artifact for artifact in manifest["artifacts"] if artifact["precision"] == "int8")
+    assert entry["path"] == "dualformer-n.int8.onnx"
+    assert entry["sha256"] == hash_file(calibrated / entry["path"])
+    assert entry["parent"] == hash_file(calibrated / "dualformer-n.fp16.onnx")
+    assert (entry["options"]["base"], entry["options"]["clips"], entry["options"]["kept"]) == ("fp16", 2, "")
+    calibration = json.loads((calibrated / "calibration.json").read_text())
+    assert calibration["graph"] == hash_file(calibrated / "dualformer-n.fp32.onnx")
+    assert [clip["name"] for clip in calibration["clips"]] == ["videos.npy[0]", "videos.npy[1]"]
+    for range_ in calibration["ranges"].values():
+        assert 0 < range_["limit"] <= 1.01 * max(-range_["low"], range_["high"])
+
+
+def test_linear_layers_are_int8_under_their_own_names_and_attention_is_not(calibrated: Path) -> None:
+    model = onnx.load(calibrated / "dualformer-n.int8.onnx")
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    layers = read_layers(calibrated / "dualformer-n.int8.onnx")
+    assert len(layers) == 35
+    for name, nodes in layers.items():
+        activation, weight = (makers[tensor] for tensor in nodes["MatMul"].input)
+        assert (activation.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear"), name
+        values, scales, zeros = (constants[tensor] for tensor in weight.input)
+        assert (values.dtype, values.ndim, scales.dtype) == (np.int8, 2, np.float16)
+        assert scales.shape == (values.shape[1],)
+        assert not zeros.any()
+        assert constants[activation.input[1]].ndim == 0
+    attentions = [node for node in model.graph.node if node.op_type == "MatMul" and ".attend/" in node.name]
+    assert len(attentions) == 16
+    assert all(makers[tensor].op_type != "DequantizeLinear" for node in attentions for tensor in node.input)
+
+
+def test_layers_that_read_the_same_tensor_share_its_pair(calibrated: Path) -> None:
+    inputs = [
+        node.input[0]
+        for node in onnx.load(calibrated / "dualformer-n.int8.onnx").graph.node
+        if node.op_type == "QuantizeLinear"
+    ]
+    assert len(inputs) == len(set(inputs))
+
+
+def test_the_share_of_int8_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "int8", copy, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["reused_calibration"] is True
+    assert sum(result["work_shares"].values()) == pytest.approx(1.0)
+    assert result["work_shares"]["int8"] > 0.4
+    assert "fp32" not in result["work_shares"]
+    assert "used the calibration" in err
+
+
+def test_what_was_measured_of_the_same_files_is_said(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Whether INT8 is worth it was not measured" in run(capsys, "int8", copy)[1]
+    timed = [
+        {"sha256": hash_file(copy / name), "copies": "included", "batch": 1, "clip_ms": clip_ms, "round_spread": 0.01}
+        for name, clip_ms in (("dualformer-n.fp16.onnx", 170.0), ("dualformer-n.int8.onnx", 211.0))
+    ]
+    environment = {"gpu": None, "machine": None, "cpu": "x86", "power_mode": None}
+    (copy / "bench.json").write_text(json.dumps({"format": 1, "environment": environment, "results": timed}))
+    out = run(capsys, "int8", copy)[1]
+    assert "INT8 is not worth it on the CPU with ONNX Runtime (x86): keep FP16" in out
+    assert "was not measured" not in out
+    (verdict,) = json.loads(run(capsys, "int8", copy, "--json")[1])["verdicts"]
+    assert verdict["on_gpu"] is False
+    another_file = run(capsys, "int8", copy, "--json", "--keep-fp16", "*.fc2")[1]
+    assert json.loads(another_file)["verdicts"] == []
+
+
+def test_kept_layers_stay_as_they_were_and_are_recorded(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "int8", copy, "--keep-fp16", "*.fc2", "--keep-fp16", "blocks.0.0.*", "--json")
+    kept = json.loads(out)["kept"]
+    assert code == 0
+    assert len(kept) == 11
+    layers = read_layers(copy / "dualformer-n.int8.onnx")
+    assert {name for name, nodes in layers.items() if "Gemm" in nodes or len(nodes) < 3} >= set(kept) - {
+        "blocks.0.0.attn.qkv"
+    }
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert manifest["artifacts"][-1]["options"]["kept"] == ",".join(sorted(kept))
+
+
+def test_the_same_clips_are_not_measured_again_and_others_are(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = copy.parent / "videos.npy"
+    assert json.loads(run(capsys, "int8", copy, "--clips", clips, "--json")[1])["reused_calibration"] is True
+    np.save(clips, np.load(clips)[1:])
+    code, out, err = run(capsys, "int8", copy, "--clips", clips, "--method", "max", "--base", "fp32", "--json")
+    result = json.loads(out)
+    assert (code, result["reused_calibration"], result["clips"]) == (0, False, 1)
+    assert "about 500 are usual" in err
+    assert result["parity"]["cosine"] > 0.98
+    assert (copy / "dualformer-n.int8.onnx").exists()
+    assert "fp16" not in result["work_shares"]
+    assert Path(result["file"]["path"]).name == "dualformer-n.int8-fp32.onnx"
+
+
+def test_verify_holds_the_int8_file_to_its_own_limits(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "verify", copy, "--clips", copy.parent / "videos.npy", "--json")
+    report = json.loads(out)["reports"][-1]
+    checks = {check["name"]: check for check in report["checks"]}
+    assert report["artifact"] == "dualformer-n.int8.onnx"
+    assert checks["top1_agreement"]["limit"] == 0.95  # two clips through random weights may miss it
+    assert checks["cosine"]["passed"]
+
+
+def assert_refused(result: tuple[int, str, str], words: str) -> None:
+    code, out, err = result
+    assert (code, out) == (1, "")
+    error, fix = err.splitlines()[-2:]
+    assert words in error
+    assert fix.startswith("fix: ")
+
+
+def test_without_clips_and_calibration_it_refuses(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(run(capsys, "int8", exported), "INT8 needs clips")
+
+
+def test_a_calibration_of_another_graph_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "calibration.json"
+    path.write_text(path.read_text().replace(hash_file(copy / "dualformer-n.fp32.onnx"), "0" * 64))
+    before = (copy / "dualformer-n.int8.onnx").read_bytes()
+    assert_refused(run(capsys, "int8", copy), "was measured on another graph")
+    assert (copy / "dualformer-n.int8.onnx").read_bytes() == before
+
+
+def test_flat_clips_are_refused_and_leave_nothing(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
+    before = sorted(path.name for path in folder.iterdir())
+    np.save(tmp_path / "black.npy", np.zeros((16, 224, 224, 3), np.uint8))
+    assert_refused(run(capsys, "int8", folder, "--clips", tmp_path / "black.npy"), "one flat colour")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_wrong_layer_names_and_too_few_clips_are_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(run(capsys, "int8", copy, "--keep-fp16", "fc9"), "no linear layer is called fc9")
+    assert_refused(run(capsys, "int8", copy, "--keep-fp16", "*"), "every linear layer is kept")
+    assert run(capsys, "int8", copy, "--clips", copy.parent / "videos.npy", "--max-clips", 2, "--views", 3)[0] == 2
+
+
+def test_memory_does_not_grow_with_clips() -> None:
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", PEAK_SCRIPT, str(clips)], capture_output=True, check=True).stdout)
+        for clips in (10, 500)
+    ]
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_memory_of_the_whole_command_does_not_grow_with_clips(copy: Path, tmp_path: Path) -> None:
+    videos = write_dataset(tmp_path / "videos", MANY_CLIPS, seed=1).videos
+    (tmp_path / "few.txt").write_text("".join(f"{video}\n" for video in videos[:FEW_CLIPS]))
+    peaks = []
+    for source in (tmp_path / "few.txt", tmp_path / "videos"):
+        command = [sys.executable, "-m", "dualexport", "int8", copy, "--clips", source, "--method", "max"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # what `wait` would have left
+        assert process.returncode == 0
+        peaks.append(usage.ru_maxrss)
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_interrupting_leaves_what_was_there(copy: Path, tmp_path: Path) -> None:
+    before = {path.name: hash_file(path) for path in copy.iterdir()}
+    write_dataset(tmp_path / "videos", MANY_CLIPS, seed=1)
+    command = [sys.executable, "-m", "dualexport", "int8", copy, "--clips", tmp_path / "videos"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("measuring ranges"):
+                break
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert {path.name: hash_file(path) for path in copy.iterdir()} == before
+
+
+def test_the_plan_keeps_attention_fused_and_moves_no_more_than_it_did(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    models = [copy / f"dualformer-n.{precision}.onnx" for precision in ("fp16", "int8")]
+    code, out, _ = run(capsys, "plan", *models, "--device", "agx-orin", "--require", "int8", "--json")
+    document = json.loads(out)
+    half, int8 = document["plans"]
+    assert code == 0
+    assert (int8["fused_attentions"], int8["attentions"]) == (8, 8)
+    assert int8["work_shares"]["int8"] == pytest.approx(int8["asked_shares"]["int8"], abs=1e-3)
+    assert int8["work_shares"]["int8"] > 0.45
+    assert int8["weights_mb"] < 0.6 * half["weights_mb"]
+    assert int8["layer_count"] <= 112
+    assert int8["moved_mb"] < 1.35 * half["moved_mb"]
+
+
+def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("onnx", "--model", "n", "--output", tmp_path / "out", "--precision", "int8")
+    code, _, err = run(capsys, *asked)
+    assert (code, "calibrated on --clips" in " ".join(err.split())) == (2, True)
+    code, out, _ = run(capsys, *asked, "--clips", copy.parent / "videos.npy", "--json")
+    assert code == 0
+    assert [file["precision"] for file in json.loads(out)["files"]] == ["fp32", "fp16", "int8"]
+    assert (tmp_path / "out" / "calibration.json").is_file()
+
+
+def test_an_int8_engine_of_t_that_selects_frames_computes_what_its_graph_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    np.save(tmp_path / "clip.npy", render_pattern(1, 32, 224, 224)[None])
+    folder = tmp_path / "dualformer-t"
+    asked = ("--model", "t", "--stts", "T0:0.5", "--precision", "int8", "--input", "uint8", "--output", folder)
+    assert run(capsys, "onnx", *asked, "--clips", tmp_path / "clip.npy")[0] == 0
+    code, out, _ = run(capsys, "trt", folder, "--int8", "--json")
+    engine = json.loads(out)["engine"]["options"]
+    assert code == 0
+    assert (engine["fused_attentions"], engine["attentions"]) == (18, 18)
+    assert engine["int8_share"] > 0.6
+    assert engine["fp32_share"] == 0

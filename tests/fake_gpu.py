@@ -1,0 +1,259 @@
+"""A GPU without a GPU: what answers like cuda.bindings.runtime and like a deserialized engine, and injects failures.
+
+It is strict where a real device is silent: queued work happens at synchronization and not before, memory that is freed
+or too small is an error at once, and everything allocated is counted.
+"""
+
+# ruff: noqa: N802  # the names are CUDA's
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from dualexport.core.errors import EngineError
+from dualexport.core.types import Array, TensorSpec
+from dualexport.runtimes.tensorrt.cuda import Cuda
+from dualexport.runtimes.tensorrt.load import DeviceLayer, LoadedEngine
+
+OUT_OF_MEMORY = 2
+LAUNCH_FAILURE = 719
+FREE_BYTES = 1 << 30
+
+Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+class FakeRuntime:
+    """The module cuda.bindings.runtime; `fail_at` names a call and which of its calls fails, `code` with what."""
+
+    def __init__(self, capability: tuple[int, int] = (8, 7), fail_at: tuple[str, int] = ("", 0)) -> None:
+        self.alive: dict[int, tuple[str, Any]] = {}
+        self.calls: Counter[str] = Counter()
+        self.fail_at = fail_at
+        self.code = OUT_OF_MEMORY
+        self.lost = False  # every call on the device fails, as after an illegal access
+        self.queues: dict[int, list[Callable[[], None]]] = {}
+        self.capturing: dict[int, list[Callable[[], None]]] = {}
+        self._capability = capability
+        self._next = 1000
+        self.cudaMemcpyKind = IntEnum("cudaMemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
+        self.cudaStreamCaptureMode = IntEnum("cudaStreamCaptureMode", {"cudaStreamCaptureModeThreadLocal": 1})
+
+    def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
+        """A call by its name, counted, and failed where it is to fail."""
+        if not name.startswith("cuda"):
+            raise AttributeError(name)
+        work = getattr(type(self), f"_{name}")
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.calls[name] += 1
+            if self.lost or (name, self.calls[name]) == self.fail_at:
+                self.capturing = {} if name == "cudaStreamEndCapture" else self.capturing
+                return (LAUNCH_FAILURE if self.lost else self.code, None)
+            result = work(self, *arguments)
+            return (0, *(result if isinstance(result, tuple) else () if result is None else (result,)))
+
+        return call
+
+    def queue(self, stream: int, work: Callable[[], None]) -> None:
+        assert stream in self.alive, "a stream that is not there"
+        (self.capturing if stream in self.capturing else self.queues)[stream].append(work)
+
+    def _make(self, kind: str, value: Any = None, handle: int | None = None) -> int:
+        self._next += 1
+        handle = handle or self._next
+        self.alive[handle] = (kind, value)
+        return handle
+
+    def _drop(self, kind: str, handle: int) -> None:
+        assert not any(self.queues.values()), f"{kind} freed with work under way"
+        assert self.alive.pop(handle)[0] == kind
+
+    def _check(self, kind: str, address: int, size: int) -> None:
+        made, memory = self.alive[address]
+        assert (made, len(memory) >= size) == (kind, True), f"{size} bytes at {made} memory of {len(memory)}"
+
+    def _cudaGetErrorName(self, code: int) -> tuple[int, bytes]:
+        return (0, {OUT_OF_MEMORY: b"cudaErrorMemoryAllocation"}.get(code, b"cudaErrorLaunchFailure"))
+
+    def cudaGetErrorName(self, code: int) -> tuple[int, bytes]:  # never fails, also on a lost device
+        return self._cudaGetErrorName(code)
+
+    def cudaMemGetInfo(self) -> tuple[int, int, int]:
+        return (0, FREE_BYTES, 2 * FREE_BYTES)
+
+    def _cudaGetDeviceCount(self) -> int:
+        return 1
+
+    def _cudaDriverGetVersion(self) -> int:
+        return 12060
+
+    def _cudaGetDeviceProperties(self, _: int) -> SimpleNamespace:
+        major, minor = self._capability
+        return SimpleNamespace(name=b"Fake\0\0", major=major, minor=minor, totalGlobalMem=2 * FREE_BYTES)
+
+    def _cudaMalloc(self, size: int) -> int:
+        memory = (ctypes.c_uint8 * size)()
+        return self._make("device", memory, ctypes.addressof(memory))
+
+    def _cudaFree(self, address: int) -> None:
+        self._drop("device", address)
+
+    def _cudaHostAlloc(self, size: int, _: int) -> int:
+        memory = (ctypes.c_uint8 * size)()
+        return self._make("pinned", memory, ctypes.addressof(memory))
+
+    def _cudaFreeHost(self, address: int) -> None:
+        self._drop("pinned", address)
+
+    def _cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> None:
+        kinds = ("device", "pinned") if kind == 1 else ("pinned", "device")
+
+        def copy() -> None:
+            self._check(kinds[0], target, size)
+            self._check(kinds[1], source, size)
+            ctypes.memmove(target, source, size)
+
+        self.queue(stream, copy)
+
+    def _cudaStreamCreate(self) -> int:
+        stream = self._make("stream")
+        self.queues[stream] = []
+        return stream
+
+    def _cudaStreamDestroy(self, stream: int) -> None:
+        self._drop("stream", stream)
+
+    def _cudaStreamSynchronize(self, stream: int) -> None:
+        assert stream not in self.capturing, "synchronized in a capture"
+        work, self.queues[stream] = self.queues[stream], []
+        for item in work:
+            item()
+
+    def _cudaEventCreate(self) -> int:
+        return self._make("event", [])
+
+    def _cudaEventDestroy(self, event: int) -> None:
+        self._drop("event", event)
+
+    def _cudaEventRecord(self, event: int, stream: int) -> None:
+        self.queue(stream, lambda: self.alive[event][1].append(self.calls["cudaEventRecord"]))
+
+    def _cudaEventElapsedTime(self, start: int, end: int) -> float:
+        assert self.alive[start][1], "not recorded"
+        assert self.alive[end][1], "not recorded"
+        return 1.5
+
+    def _cudaStreamBeginCapture(self, stream: int, _: int) -> None:
+        assert not self.queues[stream], "captured with work under way"
+        self.capturing[stream] = []
+
+    def _cudaStreamEndCapture(self, stream: int) -> int:
+        return self._make("graph", self.capturing.pop(stream))
+
+    def _cudaGraphInstantiate(self, graph: int, _: int) -> int:
+        return self._make("executable", self.alive[graph][1])
+
+    def _cudaGraphDestroy(self, graph: int) -> None:
+        self._drop("graph", graph)
+
+    def _cudaGraphExecDestroy(self, graph: int) -> None:
+        self._drop("executable", graph)
+
+    def _cudaGraphLaunch(self, graph: int, stream: int) -> None:
+        for work in self.alive[graph][1]:
+            self.queue(stream, work)
+
+
+class FakeEngine:
+    """An ICudaEngine that computes by `function`; `refuse_at` is the run that enqueue does not take, from 1."""
+
+    def __init__(
+        self,
+        runtime: FakeRuntime,
+        bindings: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+        function: Function,
+        refuse_at: int = 0,
+    ) -> None:
+        import tensorrt as trt
+
+        self.inputs, self.outputs = bindings
+        self.runtime = runtime
+        self.function = function
+        self.refuse_at = refuse_at
+        self.runs = 0
+        self.contexts = 0
+        self.no_context = False
+        self.num_io_tensors = len(self.inputs + self.outputs)
+        self.device_memory_size_v2 = 64 << 20
+        self._modes = (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
+        names = {"float32": trt.float32, "uint8": trt.uint8, "int64": trt.int64}
+        self._types = {spec.name: names[spec.dtype] for spec in self.inputs + self.outputs}
+
+    def get_tensor_name(self, index: int) -> str:
+        return (self.inputs + self.outputs)[index].name
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.spec(name).shape
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self._types[name]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return self._modes[name in {spec.name for spec in self.outputs}]
+
+    def create_execution_context(self) -> FakeContext | None:
+        self.contexts += 1
+        return None if self.no_context else FakeContext(self)
+
+    def spec(self, name: str) -> TensorSpec:
+        return next(spec for spec in self.inputs + self.outputs if spec.name == name)
+
+
+class FakeContext:
+    """An IExecutionContext over the fake's memory."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self._addresses: dict[str, int] = {}
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self._addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self._engine.runs += 1
+        if self._engine.runs == self._engine.refuse_at:
+            return False
+        self._engine.runtime.queue(stream, self._compute)
+        return True
+
+    def _compute(self) -> None:
+        feeds = {spec.name: self._memory(spec).copy() for spec in self._engine.inputs}
+        for name, value in self._engine.function(feeds).items():
+            self._memory(self._engine.spec(name))[...] = value
+
+    def _memory(self, spec: TensorSpec) -> Array:
+        size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+        self._engine.runtime._check("device", self._addresses[spec.name], size)
+        memory = (ctypes.c_uint8 * size).from_address(self._addresses[spec.name])
+        return np.ctypeslib.as_array(memory).view(spec.dtype).reshape(spec.shape)
+
+
+def make_layer(engine: FakeEngine, version: str = "10.3.0", *, for_rtx: bool = False) -> DeviceLayer:
+    """The layer that a TensorRTRunner stands on; only a whole file of FAKE_ENGINE loads."""
+
+    def load(data: bytes, _: bool) -> LoadedEngine:
+        if data != FAKE_ENGINE:
+            raise EngineError("TensorRT 10.3.0 cannot load the engine: the stream ends", fix="build it again")
+        return LoadedEngine(engine, lambda: "enqueue was refused")
+
+    return DeviceLayer(Cuda(engine.runtime), load, version, for_rtx)
+
+
+FAKE_ENGINE = b"ptrt" + bytes(20) + bytes((10, 3, 0, 26)) + bytes(range(100))

@@ -1,0 +1,125 @@
+"""`dualexport doctor` says what is missing, with a remedy, and which command that stops."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from dualexport.commands.doctor import list_requirements
+from dualexport.runtimes.machine.diagnose import COMMANDS, DECODERS, Finding, Machine, Requirement, diagnose, is_older
+from dualexport.runtimes.machine.environment import Environment
+from test_cli import run
+
+SERVER = Environment("PC", "x86", 8, 32.0, "Debian", "6.1", "NVIDIA L4", "580.65", None, None)
+WHOLE = Machine(
+    python=(3, 12),
+    requirements=(
+        Requirement("av", "14.2", "", "18.1.0"),
+        Requirement("torch", "2.9", "export", "2.13.0+cpu"),
+        Requirement("onnxruntime", "1.20", "export", "1.31.0"),
+        Requirement("cuda-bindings", "12.8", "gpu", "13.0"),
+    ),
+    tensorrt="11.4.0.106",
+    for_rtx=False,
+    cuda_generation=13,
+    decoders=frozenset(DECODERS),
+    environment=SERVER,
+    free_memory_gb=20.0,
+    free_disk_gb=100.0,
+    unwritable=None,
+)
+
+
+def find(subject: str, **changes: Any) -> Finding:
+    return next(finding for finding in diagnose(replace(WHOLE, **changes)) if finding.subject == subject)
+
+
+def test_a_whole_machine_needs_nothing() -> None:
+    assert [finding.subject for finding in diagnose(WHOLE) if finding.remedy or finding.stops] == []
+
+
+@pytest.mark.parametrize(
+    ("subject", "changes", "stops"),
+    [
+        ("Python", {"python": (3, 9)}, COMMANDS),
+        ("av", {"requirements": [Requirement("av", "14.2", "", "14.1")]}, COMMANDS),
+        ("torch", {"requirements": [Requirement("torch", "2.9", "export", None), *WHOLE.requirements[2:]]}, ("onnx",)),
+        ("TensorRT", {"tensorrt": None}, ("trt", "plan")),
+        ("TensorRT", {"tensorrt": "8.6.2"}, ("trt", "plan")),
+        ("GPU", {"environment": replace(SERVER, gpu=None)}, ("trt",)),
+        ("driver", {"environment": replace(SERVER, gpu_driver="535.183")}, ("trt",)),
+        ("memory", {"free_memory_gb": 1.5}, ()),
+        ("decoder h264", {"decoders": frozenset()}, ()),
+        ("current folder", {"unwritable": "cannot be written"}, ("onnx", "synth")),
+    ],
+)
+def test_what_is_missing_has_a_remedy_and_stops_what_needs_it(
+    subject: str, changes: dict[str, Any], stops: tuple[str, ...]
+) -> None:
+    finding = find(subject, **changes)
+    assert finding.stops == stops
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("here", "tensorrt", "stops"),
+    [
+        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "bundle")),
+        (("torch",), None, ("onnx", "int8", "verify")),
+        ((), "11.4.0", ("onnx", "int8", "verify", "predict", "bench", "stream", "bundle")),
+    ],
+    ids=["a device with TensorRT", "PyTorch alone", "TensorRT that cannot reach the GPU"],
+)
+def test_without_onnx_runtime_another_runtime_will_do(
+    here: tuple[str, ...], tensorrt: str | None, stops: tuple[str, ...]
+) -> None:
+    requirements = [one if one.name in here else replace(one, found=None) for one in WHOLE.requirements]
+    assert find("onnxruntime", requirements=requirements, tensorrt=tensorrt).stops == stops
+
+
+def test_a_jetson_s_driver_is_its_jetpack_s() -> None:
+    jetson = replace(
+        SERVER, gpu=None, gpu_driver=None, machine="Jetson AGX Orin", jetson_release="36.4.3 (JetPack 6.2)"
+    )
+    assert find("GPU", environment=jetson).found == "Jetson AGX Orin"
+    assert find("driver", environment=jetson).found == "L4T 36.4.3 (JetPack 6.2)"
+
+
+def test_tensorrt_for_rtx_counts_from_one_and_needs_no_gpu() -> None:
+    changes = {"tensorrt": "1.7.1", "for_rtx": True, "environment": replace(SERVER, gpu=None)}
+    assert find("TensorRT", **changes).stops == find("GPU", **changes).stops == ()
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    assert is_older("2.9.1", "2.10")
+    assert not is_older("2.13.0+cpu", "2.9")
+    assert not is_older("10.0", "10.0")
+
+
+def test_requirements_are_those_of_the_package() -> None:
+    lines = [
+        "numpy>=1.26",
+        "tomli>=2.0; python_version < '3.11'",
+        'torch>=2.9; extra == "export"',
+        'pytest>=8; extra == "dev"',
+    ]
+    found = list_requirements([*lines, 'nothing-like-it>=1; extra == "export"'])
+    assert [(one.name, one.oldest, one.extra) for one in found] == [
+        ("numpy", "1.26", ""),
+        ("torch", "2.9", "export"),
+        ("nothing-like-it", "1", "export"),
+    ]
+    assert found[0].found is not None
+    assert found[2].found is None
+
+
+def test_doctor_names_the_commands_that_work_here(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--command", "onnx", "--command", "lint", "--json")
+    assert (code, json.loads(out)["stopped"]) == (0, [])
+    code, out, _ = run(capsys, "doctor")
+    stopped = json.loads(run(capsys, "doctor", "--json")[1])["stopped"]
+    assert code == (1 if stopped else 0)
+    assert ("cannot work here: " in out) == bool(stopped)
+    assert run(capsys, "doctor", "--command", "dance")[0] == 2

@@ -1,0 +1,43 @@
+"""What two plans say about INT8, and what is refused as a broken promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from dualexport.core.choices import DeviceName, Precision
+from dualexport.core.errors import PlanError
+from dualexport.runtimes.plans.devices import DEVICES
+from dualexport.runtimes.plans.plan import EnginePlan, LayerKind, PlanLayer, PlanTensor
+from dualexport.runtimes.plans.verdict import judge, require_precision
+
+ORIN = DEVICES[DeviceName.AGX_ORIN]
+
+
+def make_plan(dtype: str, moved: int, *, asked: str, macs: int = 10**9) -> EnginePlan:
+    """One product in `dtype`, that moves `moved` bytes."""
+    tensor = PlanTensor("x", (8,), dtype, "")
+    gemm = PlanLayer("g", LayerKind.GEMM, (tensor,), (tensor,), (tensor,), ("fc1/MatMul",), moved, macs)
+    return EnginePlan("m.onnx", "TensorRT 10.3", "engine inspector", (gemm,), 0, 0, macs, asked_shares={asked: 1.0})
+
+
+def test_fewer_bytes_and_int8_products_are_worth_it() -> None:
+    verdict = judge(make_plan("float16", 2 * 10**8, asked="fp16"), make_plan("int8", 10**8, asked="int8"), ORIN)
+    assert verdict.speedup == pytest.approx(2.0)
+    assert "estimated 2.00x as fast as FP16 on agx-orin" in verdict.sentences[0]
+    assert len(verdict.sentences) == 2
+
+
+def test_int8_that_moves_more_is_not_worth_it_and_the_compiler_is_named() -> None:
+    int8 = replace(make_plan("int8", 3 * 10**8, asked="int8"), source="build log")
+    verdict = judge(make_plan("float16", 2 * 10**8, asked="fp16"), int8, ORIN)
+    assert "keep FP16" in verdict.sentences[0]
+    assert "upper bound" in verdict.sentences[-1]
+
+
+def test_int8_that_was_asked_for_and_not_compiled_is_refused() -> None:
+    require_precision(make_plan("int8", 1, asked="int8"), Precision.INT8)
+    with pytest.raises(PlanError, match=r"0\.0% of the multiply-accumulates became int8, the graph asks for 100\.0%"):
+        require_precision(make_plan("float16", 1, asked="int8"), Precision.INT8)
+    with pytest.raises(PlanError, match="asks for no int8"):
+        require_precision(make_plan("float16", 1, asked="fp16"), Precision.INT8)

@@ -1,0 +1,153 @@
+"""What an artifact has to reach: limits in one place, with defaults by precision, and from a file of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.choices import Precision
+from ..core.errors import LimitError
+
+if TYPE_CHECKING:
+    from .tally import ComparisonReport
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DROP_NAME = "accuracy_drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an artifact has to hold; None sets no limit.
+
+    `logit_difference` (largest) and `cosine` (smallest) hold for every clip; `kl_divergence` (nats, mean), `snr_db`
+    and the shares of clips whose best class is the reference's best (`top1_agreement`), or has the reference's best
+    among its five (`top5_agreement`), for all together. `accuracy_drop` is the share of labelled videos lost against
+    the reference; a larger drop fails where it is significant by the paired test.
+    """
+
+    logit_difference: float | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    kl_divergence: float | None = None
+    snr_db: float | None = None
+    accuracy_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCheck:
+    """One limit and what was reached; `at_least` says on which side of the limit `got` has to be."""
+
+    name: str
+    got: float
+    limit: float
+    at_least: bool
+    passed: bool
+    remark: str = ""
+
+
+DEFAULT_LIMITS: Mapping[Precision, Limits] = {
+    Precision.FP32: Limits(
+        logit_difference=1e-3, cosine=0.9999, top1_agreement=0.99, kl_divergence=1e-6, snr_db=80.0, accuracy_drop=0.0
+    ),
+    Precision.FP16: Limits(
+        logit_difference=0.1, cosine=0.9999, top1_agreement=0.98, kl_divergence=1e-3, snr_db=40.0, accuracy_drop=0.005
+    ),
+    Precision.INT8: Limits(cosine=0.98, top1_agreement=0.95, kl_divergence=0.05, accuracy_drop=0.01),
+}
+# Rounding may exchange token frames whose scores nearly tie, and one clip in which it does has the smallest cosine.
+SELECTING_LIMITS: Mapping[Precision, Limits] = {
+    Precision.FP32: DEFAULT_LIMITS[Precision.FP32],
+    Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], logit_difference=None, cosine=0.95, snr_db=30.0),
+    Precision.INT8: replace(DEFAULT_LIMITS[Precision.INT8], cosine=0.95),
+}
+
+
+def choose_defaults(*, selects_tokens: bool) -> Mapping[Precision, Limits]:
+    """The limits of a network with or without token selection, where a user sets none."""
+    return SELECTING_LIMITS if selects_tokens else DEFAULT_LIMITS
+
+
+def read_limits(path: Path | None, defaults: Mapping[Precision, Limits] = DEFAULT_LIMITS) -> Mapping[Precision, Limits]:
+    """The defaults, with what the TOML file at `path` says: a table a precision, a key a limit, `false` for none.
+
+    Raises LimitError for a file that cannot be read, and for a precision, a limit or a value that is not one.
+    """
+    if path is None:
+        return defaults
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LimitError(f"{path}: not a readable TOML file ({error})", fix=f"write it like this: {EXAMPLE}") from error
+    limits = dict(defaults)
+    for table, values in document.items():
+        if table not in [precision.value for precision in Precision] or not isinstance(values, dict):
+            raise LimitError(f"{path.name}: [{table}] is not a precision", fix="name tables fp32, fp16 or int8")
+        precision = Precision(table)
+        limits[precision] = replace(limits[precision], **_parse(values, f"{path.name}: [{table}]"))
+    return limits
+
+
+def check_limits(report: ComparisonReport, limits: Limits) -> tuple[LimitCheck, ...]:
+    """Every limit against what `report` says; that clips were compared and all numbers are finite is always checked."""
+    checks = [
+        _check("clips", report.clips, 1, at_least=True),
+        _check("not_finite", report.not_finite, 0, at_least=False),
+    ]
+    for field in fields(Limits):
+        limit = getattr(limits, field.name)
+        if limit is None:
+            continue
+        if field.name == DROP_NAME:
+            checks += _check_drop(report, limit)
+        else:
+            got, at_least = MEASURED[field.name]
+            checks.append(_check(field.name, got(report), limit, at_least=at_least))
+    return tuple(checks)
+
+
+MEASURED: Mapping[str, tuple[Callable[[ComparisonReport], float], bool]] = {
+    "logit_difference": (lambda report: report.largest_difference, False),
+    "cosine": (lambda report: report.cosine, True),
+    "top1_agreement": (lambda report: report.top1_agreement, True),
+    "top5_agreement": (lambda report: report.top5_agreement, True),
+    "kl_divergence": (lambda report: report.kl_divergence, False),
+    "snr_db": (lambda report: report.snr_db, True),
+}
+EXAMPLE = "[int8], and below it top1_agreement = 0.97"
+
+
+def _check(name: str, got: float, limit: float, *, at_least: bool) -> LimitCheck:
+    return LimitCheck(name, got, limit, at_least, got >= limit if at_least else got <= limit)  # NaN passes neither
+
+
+def _check_drop(report: ComparisonReport, limit: float) -> list[LimitCheck]:
+    """The drop in label accuracy; without labels there is none to check."""
+    if report.paired is None:
+        return []
+    drop, p_value = report.paired.drop, report.paired.p_value
+    beyond = drop > limit
+    remark = f"McNemar p = {p_value:.2g}"
+    if beyond and not report.paired.is_significant:
+        remark += ": beyond the limit, but chance explains it; more clips would decide"
+    return [LimitCheck(DROP_NAME, drop, limit, False, not (beyond and report.paired.is_significant), remark)]
+
+
+def _parse(values: Mapping[str, Any], where: str) -> dict[str, float | None]:
+    names = [field.name for field in fields(Limits)]
+    parsed: dict[str, float | None] = {}
+    for name, value in values.items():
+        if name not in names:
+            raise LimitError(f"{where}: {name} is not a limit", fix=f"the limits are {', '.join(names)}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not False and not (is_number and abs(value) < float("inf")):
+            raise LimitError(f"{where}: {name} = {value} is not a number", fix="give a number, or false for no limit")
+        parsed[name] = float(value) if is_number else None
+    return parsed
