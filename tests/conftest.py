@@ -15,7 +15,7 @@ from dualexport.core.choices import ModelSize
 from dualexport.core.errors import CudaError, MissingDependencyError
 from dualexport.core.types import Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer.network.network import CONFIGS, DualFormer
+from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
 from dualexport.runtimes.tensorrt.cuda import open_cuda
 from torch import nn
 

@@ -17,7 +17,7 @@ from dualexport.core.errors import ManifestError
 from dualexport.core.manifest import read_manifest
 from dualexport.core.selection import parse_selections
 from dualexport.exporter.demo_model import FOLDER, read_demo_labels
-from dualexport.exporter.dualformer.network.network import CONFIGS, count_macs
+from dualexport.exporter.dualformer.network import CONFIGS, count_macs
 from dualexport.exporter.loading import restore_network
 from dualexport.runtimes.onnx_runner import OnnxRunner
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from dualexport.cli import app
-from test_cli import run
+from support.cli import run
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,4 +1,4 @@
-"""The house's rules that a machine can hold: heavy libraries wait until they are needed. The layers are import-linter's."""
+"""Heavy libraries wait until they are needed. Which part may import which is import-linter's to check."""
 
 from __future__ import annotations
 

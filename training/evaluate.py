@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from dualexport.clips.scenes import ACTIONS
 from dualexport.core.types import Preprocessing
-from dualexport.exporter.dualformer.network.network import DualFormer, LocalAttention
+from dualexport.exporter.dualformer.network import DualFormer, LocalAttention
 from torch import Tensor
 
 WHOLE_BATCH = 8  # clips at once where no gradient is needed

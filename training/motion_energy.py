@@ -11,7 +11,7 @@ import math
 from itertools import product
 
 import torch
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from torch import nn
 
 HEADINGS = 8

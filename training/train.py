@@ -24,9 +24,9 @@ from dualexport.core.choices import ModelSize
 from dualexport.core.files import staged_path
 from dualexport.core.manifest import name_network
 from dualexport.core.selection import parse_selections
-from dualexport.exporter.dualformer.network.network import CONFIGS, DualFormer
-from dualexport.exporter.dualformer.network.perturbed_topk import sigma_at
-from dualexport.exporter.dualformer.network.selectors import set_sigma
+from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
+from dualexport.exporter.dualformer.perturbed_topk import sigma_at
+from dualexport.exporter.dualformer.selectors import set_sigma
 from evaluate import add_to_curve, center_features, fit_windows, measure, normalize
 from fast_convolution import speed_up
 from motion_energy import init_network

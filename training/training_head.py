@@ -7,7 +7,7 @@ steps on it. The folded head has the exported network's names and shapes, and co
 from __future__ import annotations
 
 import torch
-from dualexport.exporter.dualformer.network.network import ClassificationHead
+from dualexport.exporter.dualformer.network import ClassificationHead
 from torch import Tensor, nn
 
 

@@ -12,7 +12,7 @@ from dualexport.commands.bench import _find_other_work
 from dualexport.core.manifest import read_manifest
 from dualexport.pipeline.verify.sections import read_latency
 from dualexport.runtimes.machine.environment import DeviceState
-from test_cli import assert_refused, run
+from support.cli import assert_refused, run
 
 
 def test_bench_measures_every_artifact_and_leaves_it_for_the_report(

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from breaking import BREAKAGES, HINTS, Breakage, break_file, cut_a_residual, scale_wrongly
 from dualexport.calibration.restore import read_quantized
 from dualexport.cli import main
 from dualexport.clips.synthetic import render_pattern
 from dualexport.pipeline.sensitivity import open_graph
-from test_cli import run
+from support.breaking import BREAKAGES, HINTS, Breakage, break_file, cut_a_residual, scale_wrongly
+from support.cli import run
 
 FP32, INT8 = "dualformer-demo.fp32.onnx", "dualformer-demo.int8.onnx"
 

@@ -16,33 +16,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dualexport.cli import main
 from dualexport.clips.synthetic import render_pattern
 from dualexport.core.files import hash_file
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from safetensors.torch import save_file
+from support.cli import assert_refused, run
 
 FILE_SIZE_LIMIT = 1_000_000  # bytes; the size-n graph has more
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as exit_:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, captured.out, captured.err
-
-
-def assert_refused(result: tuple[int, str, str], words: str) -> None:
-    """Exit 1, nothing on stdout, and the error's two lines at the end of stderr."""
-    code, out, err = result
-    assert (code, out) == (1, "")
-    error, fix = err.splitlines()[-2:]
-    assert error.startswith("error: ")
-    assert words in error
-    assert fix.startswith("fix: ")
-    assert "Traceback" not in err
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import onnx
 import pytest
 from dualexport.core.files import hash_file
-from engines import require_builder
-from test_cli import assert_refused, run
+from support.cli import assert_refused, run
+from support.engines import require_builder
 
 
 @pytest.fixture

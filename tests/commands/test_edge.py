@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from dualexport.core.types import TensorSpec
 from dualexport.runtimes.onnx_runner import OnnxRunner
-from engines import require_builder
-from test_cli import assert_refused, run
+from support.cli import assert_refused, run
+from support.engines import require_builder
 
 EXPORTING = ("torch", "onnxsim", "onnxscript", "onnx_ir")
 WITHOUT = (
@@ -58,7 +58,7 @@ def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     from dualexport.runtimes.tensorrt import library as tensorrt_library
     from dualexport.runtimes.tensorrt import load as tensorrt_engine
     from dualexport.runtimes.tensorrt import runner as tensorrt_runner
-    from fake_gpu import FakeEngine, FakeRuntime, make_layer
+    from support.fake_gpu import FakeEngine, FakeRuntime, make_layer
 
     bindings = (TensorSpec("clip", "float32", (1, 3, 16, 224, 224)),), (TensorSpec("logits", "float32", (1, 400)),)
     network = OnnxRunner(exported / "dualformer-n.fp32.onnx")  # on a CPU several times faster than FP16

@@ -19,7 +19,7 @@ import pytest
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from dualexport.runtimes.stored_runner import FILE_NAME as STORED
-from test_cli import assert_refused, run
+from support.cli import assert_refused, run
 
 VIDEOS = 6
 FIRST_RECORD = 4000  # bytes of a journal that holds a result or more

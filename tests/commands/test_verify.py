@@ -14,7 +14,7 @@ from dualexport.core.errors import LabelError, ManifestError
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import read_manifest
 from dualexport.pipeline.verify.inputs import find_networks, select_artifacts
-from test_cli import assert_refused, run
+from support.cli import assert_refused, run
 
 
 @pytest.fixture

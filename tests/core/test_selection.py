@@ -8,8 +8,8 @@ import pytest
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import SelectionError
 from dualexport.core.selection import parse_selections, write_selections
-from dualexport.exporter.dualformer.network.architecture import CONFIGS, DualFormerConfig
-from dualexport.exporter.dualformer.network.token_grids import describe_selections, describe_uncovered, local_window
+from dualexport.exporter.dualformer.architecture import CONFIGS, DualFormerConfig
+from dualexport.exporter.dualformer.token_grids import describe_selections, describe_uncovered, local_window
 
 
 def select(text: str, size: ModelSize = ModelSize.B) -> DualFormerConfig:

@@ -19,7 +19,7 @@ from dualexport.core.types import Artifact, Clip
 from dualexport.exporter import bundle
 from dualexport.exporter.bundle import staged_bundle, unpack_bundle
 from dualexport.runtimes.expected import ExpectedRunner, write_expected
-from runtimes.test_compare import SHAPE, FunctionRunner
+from support.runners import SHAPE, FunctionRunner
 
 Member = tuple[tarfile.TarInfo, bytes]
 

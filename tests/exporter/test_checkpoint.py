@@ -13,7 +13,7 @@ from dualexport.core.choices import ModelSize
 from dualexport.core.errors import CheckpointError
 from dualexport.core.selection import parse_selections
 from dualexport.exporter.checkpoint import build_network, build_random_network, read_checkpoint
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from safetensors.torch import save_file
 
 State = dict[str, torch.Tensor]

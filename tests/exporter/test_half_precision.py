@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from dualexport.core.errors import ExportError
-from dualexport.exporter.dualformer.network.network import DualFormer
-from dualexport.exporter.folding.fold.fold import fold
-from dualexport.exporter.folding.fold.network import FoldedDualFormer
+from dualexport.exporter.dualformer.network import DualFormer
+from dualexport.exporter.folding.fold import fold
+from dualexport.exporter.folding.network import FoldedDualFormer
 from dualexport.exporter.half_precision import TensorRange, find_tensors_beyond_half, find_weights_beyond_half, to_half
 
 FRAMES = 16

@@ -12,7 +12,7 @@ import torch
 from dualexport.clips.synthetic import moving_patterns
 from dualexport.core.choices import Graph, InputType, Precision
 from dualexport.core.errors import ExportError
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
 

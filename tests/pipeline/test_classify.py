@@ -12,7 +12,7 @@ from dualexport.core.errors import LabelError
 from dualexport.core.types import Clip
 from dualexport.pipeline.classify import predict_videos
 from dualexport.verification.measures import softmax
-from runtimes.test_compare import SHAPE, FunctionRunner, logits
+from support.runners import SHAPE, FunctionRunner, logits
 
 
 def test_probabilities_are_softmax_of_each_view_then_the_mean() -> None:

@@ -17,7 +17,7 @@ from dualexport.report.junit import render_junit
 from dualexport.report.markdown import render_markdown
 from dualexport.report.markup import Markup, tag
 from dualexport.report.overview import tabulate_overview
-from sample import HOSTILE, make_document, make_document_of_two
+from support.documents import HOSTILE, make_document, make_document_of_two
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 VOID = {"meta", "br", "img", "circle", "line", "path", "polyline", "rect"}

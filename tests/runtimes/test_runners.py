@@ -12,12 +12,12 @@ from dualexport.core.choices import Provider
 from dualexport.core.errors import MissingDependencyError, RunnerError
 from dualexport.core.runner import TimedRunner
 from dualexport.core.types import TensorSpec
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.graphs.describe import describe_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from dualexport.runtimes.torch_runner import TorchRunner
-from engines import NEEDS_TENSORRT
 from golden import recipe
+from support.engines import NEEDS_TENSORRT
 
 INPUTS = (TensorSpec("clip", "float32", (1, 3, 16, 224, 224)),)
 OUTPUTS = (TensorSpec("logits", "float32", (1, 400)),)
@@ -42,7 +42,7 @@ def open_fake_engine(exported: Path, folder: Path, *, cuda_graph: bool) -> Timed
     """The TensorRT runner over a fake device, on which ONNX Runtime computes the network."""
     pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
     from dualexport.runtimes.tensorrt.runner import TensorRTRunner
-    from fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
+    from support.fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
 
     (folder / "n.engine").write_bytes(FAKE_ENGINE)
     engine = FakeEngine(FakeRuntime(), (INPUTS, OUTPUTS), OnnxRunner(exported / FILE).infer)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from dualexport.clips.scenes import ACTIONS
 from dualexport.exporter.checkpoint import build_network, read_checkpoint
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))

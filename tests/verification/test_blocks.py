@@ -7,18 +7,18 @@ from pathlib import Path
 
 import onnx
 import pytest
-from breaking import BREAKAGES, HINTS
 from conftest import NANO_CLIP
 from dualexport.clips.synthetic import moving_patterns
 from dualexport.core.choices import Graph, Precision
 from dualexport.core.errors import ClipError, RunnerError
 from dualexport.core.types import Array
 from dualexport.exporter.block_taps import BlockTaps
-from dualexport.exporter.dualformer.network.network import DualFormer
+from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.tapped_graph import TappedGraph
 from dualexport.verification.blocks import BlockError, LayerReport, compare_blocks, find_entry
 from onnx import ModelProto
+from support.breaking import BREAKAGES, HINTS
 
 CLIPS = moving_patterns(1, NANO_CLIP)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import GOLDEN
 from dualexport.core.choices import ModelSize
-from dualexport.exporter.dualformer.network.network import CONFIGS, DualFormer, count_macs, count_parameters
-from dualexport.exporter.folding.fold.fold import fold
+from dualexport.exporter.dualformer.network import CONFIGS, DualFormer, count_macs, count_parameters
+from dualexport.exporter.folding.fold import fold
 from golden import recipe
 
 PUBLISHED = {ModelSize.T: (21.8e6, 240e9), ModelSize.S: (48.9e6, 636e9), ModelSize.B: (86.8e6, 1072e9)}

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from dualexport.exporter.dualformer.network.perturbed_topk import mean_indicators, sigma_at
-from dualexport.exporter.dualformer.network.selectors import SpatialSelector, TemporalSelector
+from dualexport.exporter.dualformer.perturbed_topk import mean_indicators, sigma_at
+from dualexport.exporter.dualformer.selectors import SpatialSelector, TemporalSelector
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
-from dualexport.exporter.dualformer.network.selectors import (
+from dualexport.exporter.dualformer.selectors import (
     SpatialSelector,
     TemporalSelector,
     normalize_scores,

@@ -11,10 +11,10 @@ from dualexport.core.errors import ExportError
 from dualexport.core.selection import parse_selections
 from dualexport.core.types import Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer.network.network import CONFIGS, HEAD_DIM, DualFormer, Grid, attend
-from dualexport.exporter.folding.fold.fold import fold
-from dualexport.exporter.folding.fold.layers import Attend, rows_to_volume, volume_to_rows
-from dualexport.exporter.folding.fold.token_order import TokenOrder
+from dualexport.exporter.dualformer.network import CONFIGS, HEAD_DIM, DualFormer, Grid, attend
+from dualexport.exporter.folding.fold import fold
+from dualexport.exporter.folding.layers import Attend, rows_to_volume, volume_to_rows
+from dualexport.exporter.folding.token_order import TokenOrder
 from torch import Tensor, nn
 
 EXACT = 1e-4  # of logits with a spread of about one

@@ -6,8 +6,8 @@ import pytest
 import torch
 from dualexport.core.errors import ExportError
 from dualexport.core.types import Preprocessing
-from dualexport.exporter.folding.fold import identities as folds
-from dualexport.exporter.folding.fold.identities import Affine
+from dualexport.exporter.folding import identities as folds
+from dualexport.exporter.folding.identities import Affine
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -14,8 +14,8 @@ from dualexport.core.errors import ExportError
 from dualexport.core.selection import parse_selections
 from dualexport.core.types import Artifact, TensorSpec
 from dualexport.exporter.checkpoint import build_random_network
-from dualexport.exporter.dualformer.network.network import DualFormer, SelectionOutputs
-from dualexport.exporter.dualformer.network.selectors import set_sigma
+from dualexport.exporter.dualformer.network import DualFormer, SelectionOutputs
+from dualexport.exporter.dualformer.selectors import set_sigma
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from golden import recipe

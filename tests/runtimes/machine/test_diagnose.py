@@ -10,7 +10,7 @@ import pytest
 from dualexport.commands.doctor import list_requirements
 from dualexport.runtimes.machine.diagnose import COMMANDS, DECODERS, Finding, Machine, Requirement, diagnose, is_older
 from dualexport.runtimes.machine.environment import Environment
-from test_cli import run
+from support.cli import run
 
 SERVER = Environment("PC", "x86", 8, 32.0, "Debian", "6.1", "NVIDIA L4", "580.65", None, None)
 WHOLE = Machine(

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from dualexport.core.choices import DeviceName, ModelSize, Precision
 from dualexport.core.errors import PlanError
-from dualexport.exporter.dualformer.network.network import CONFIGS, count_macs
+from dualexport.exporter.dualformer.network import CONFIGS, count_macs
 from dualexport.graphs.work import GraphWork, read_graph_work
 from dualexport.runtimes.plans.attribution import attribute_work
 from dualexport.runtimes.plans.devices import DEVICES, estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fake_gpu import FakeRuntime
+from support.fake_gpu import FakeRuntime
 
 SOURCE = Path(__file__).parents[3] / "runtimes" / "tensorrt" / "cuda.py"
 

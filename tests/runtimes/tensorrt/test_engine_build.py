@@ -30,8 +30,8 @@ from dualexport.runtimes.tensorrt.engine_file import (
     read_record,
     same_version,
 )
-from engines import quantize_products, require_builder
 from onnx import TensorProto, helper
+from support.engines import quantize_products, require_builder
 
 ORIN = GpuDevice("Orin", "8.7", 8 << 30, "12.6")
 

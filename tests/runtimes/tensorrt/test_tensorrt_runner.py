@@ -12,12 +12,12 @@ import pytest
 from dualexport.core.errors import CudaError, EngineError, RunnerError
 from dualexport.core.types import Array, TensorSpec
 from dualexport.runtimes.tensorrt.engine_file import EngineRecord
-from engines import NEEDS_TENSORRT
+from support.engines import NEEDS_TENSORRT
 
 pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
 
 from dualexport.runtimes.tensorrt.runner import TensorRTRunner
-from fake_gpu import FAKE_ENGINE, LAUNCH_FAILURE, FakeEngine, FakeRuntime, make_layer
+from support.fake_gpu import FAKE_ENGINE, LAUNCH_FAILURE, FakeEngine, FakeRuntime, make_layer
 
 CLIP = TensorSpec("clip", "uint8", (2, 4, 8, 8, 3))
 LOGITS = TensorSpec("logits", "float32", (2, 5))
