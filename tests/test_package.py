@@ -13,7 +13,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("calibration", "commands", "exporter", "report", "runtimes")
+PARTS = (
+    *(
+        "calibration",
+        "clips",
+        "commands",
+        "core",
+        "exporter",
+        "graphs",
+        "pipeline",
+        "report",
+        "runtimes",
+        "verification",
+    ),
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dualexport.commands.bench import _find_other_work
 from dualexport.core.manifest import read_manifest
+from dualexport.core.reporter import SILENT, Reporter
 from dualexport.pipeline.verify.sections import read_latency
 from dualexport.runtimes.machine.environment import DeviceState
 from support.cli import assert_refused, run
@@ -20,7 +21,7 @@ def test_bench_measures_every_artifact_and_leaves_it_for_the_report(
 ) -> None:
     folder = Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
     manifest = read_manifest(folder)
-    assert read_latency(manifest) is None
+    assert read_latency(manifest, SILENT) is None
     code, out, _ = run(capsys, "bench", folder, "--seconds", 0.1, "--rounds", 2, "--json")
     document = json.loads(out)
     assert (code, document["reference"]) == (0, "dualformer-n.fp32.onnx")
@@ -32,18 +33,19 @@ def test_bench_measures_every_artifact_and_leaves_it_for_the_report(
     assert len(first["samples_ms"]) == first["runs"] >= 2
     assert json.loads((folder / "bench.json").read_text()) == document
 
-    latency = read_latency(manifest)
+    latency = read_latency(manifest, SILENT)
     assert latency is not None
     assert [one["artifact"] for one in latency["results"]] == ["dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx"]
     exported_again = replace(
         manifest, artifacts=(replace(manifest.artifacts[0], sha256="other"), manifest.artifacts[1])
     )
-    latency = read_latency(exported_again)
+    latency = read_latency(exported_again, SILENT)
     assert latency is not None
     assert [one["artifact"] for one in latency["results"]] == ["dualformer-n.fp16.onnx"]
     (folder / "bench.json").write_text("{}")
-    assert read_latency(manifest) is None
-    assert "bench.json is left out" in capsys.readouterr().err
+    notes: list[str] = []
+    assert read_latency(manifest, Reporter(note=notes.append)) is None
+    assert "bench.json is left out" in notes[0]
 
 
 def test_nothing_to_measure_is_an_error(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,8 @@ FEW_CLIPS, MANY_CLIPS = 6, 30
 PEAK_SCRIPT = """
 import resource, sys
 import numpy as np
-from dualexport.calibration import calibrate, linear_layers, observation, ranges
+from dualexport.calibration import calibrate, linear_layers
+from dualexport.core.choices import Method
 from dualexport.core.types import Clip, Preprocessing, TensorSpec
 
 class Repeats:
@@ -35,7 +36,7 @@ class Repeats:
 layer = linear_layers.LinearLayer("blocks.0.0.mlp.fc1", "n", "x", np.ones((8, 64), np.float32))
 data = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
 clips = (Clip("c", 0, data, Preprocessing(2, 1, 4)) for _ in range(int(sys.argv[1])))
-calibrate.calibrate(Repeats(), "hash", (layer,), clips, ranges.Method.MSE)
+calibrate.calibrate(Repeats(), "hash", (layer,), clips, Method.MSE)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -102,7 +102,8 @@ def test_several_folders_are_compared_each_with_its_own_network_and_reported_tog
 
 def test_a_network_without_token_selection_comes_first(exported: Path, copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps({**manifest, "selections": [{"selection": "T0:0.5"}]}))
+    selections = [{"selection": "T0:0.5", "grid": [8, 56, 56], "kept": [4, 56, 56]}]
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "selections": selections}))
     assert [network.folder for network in find_networks([copy, exported, copy])] == [exported, copy]
 
 

@@ -108,7 +108,7 @@ def test_a_second_export_of_the_same_weights_keeps_the_other_artifacts(manifest:
     [
         {"weights": Weights(seed=1)},
         {"weights": Weights(Path("n.pth"), "ab" * 32, selector_seed=0)},
-        {"selections": parse_selections("T0:0.5")},
+        {"selected": list_selected_grids(16, parse_selections("T0:0.5"))},
     ],
 )
 def test_an_export_of_another_network_starts_afresh(manifest: Manifest, change: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dualexport.core.manifest import read_manifest
+from dualexport.core.reporter import SILENT
 from dualexport.pipeline.verify.sections import read_latency, read_verdicts
 
 FP16, INT8 = "e" * 63 + "1", "e" * 63 + "2"  # SHA-256 of engines
@@ -46,7 +47,7 @@ def write(exported: Path, tmp_path: Path) -> Write:
 
 
 def judge(folder: Path) -> list[dict[str, Any]]:
-    latency = read_latency(read_manifest(folder))
+    latency = read_latency(read_manifest(folder), SILENT)
     assert latency is not None
     return list(latency["verdicts"])
 
@@ -83,8 +84,8 @@ def test_only_what_is_still_there_and_was_measured_alike_is_compared(write: Writ
     assert judge(write((FP16, 2.0, "excluded"), ("f" * 64, 1.0, "excluded"))) == []
     folder = write((FP16, 2.0, "excluded"), (INT8, 1.0, "excluded"))
     manifest = read_manifest(folder)
-    assert [verdict["artifact"] for verdict in read_verdicts(manifest, (GRAPH,))] == ["n.int8.engine"]
-    assert read_verdicts(manifest, (FP16,)) == []
+    assert [verdict["artifact"] for verdict in read_verdicts(manifest, (GRAPH,), SILENT)] == ["n.int8.engine"]
+    assert read_verdicts(manifest, (FP16,), SILENT) == []
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace(f'"sha256": "{GRAPH}"', f'"sha256": "{"b" * 64}"'))
     assert judge(folder) == []  # the INT8 graph is another one now than that of the engine
