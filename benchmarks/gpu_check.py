@@ -28,7 +28,7 @@ from dualexport.pipeline.parity import open_clips
 from dualexport.pipeline.runners import limits_of, open_artifact, open_network
 from dualexport.runtimes.machine.host import read_host
 from dualexport.runtimes.tensorrt.cuda import open_cuda
-from dualexport.runtimes.tensorrt.engine_file import BuildOptions, read_record
+from dualexport.runtimes.tensorrt.engine_file import EngineOptions, read_record
 from dualexport.verification.compare import Candidate, compare
 from dualexport.verification.limits import DEFAULT_LIMITS
 
@@ -146,7 +146,7 @@ def opener(
 
         if not built:
             place = BuildPlace(scratch, device=open_cuda().device(), host=read_host())
-            built.append(build_engine(graph, name, place, BuildOptions()))
+            built.append(build_engine(graph, name, place, EngineOptions()))
         return TensorRTRunner(built[0].path, read_record(built[0]), cuda_graph=cuda_graph)
 
     return open_engine

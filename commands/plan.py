@@ -53,7 +53,7 @@ def plan(
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
     from ..pipeline.plan import plan_onnx
     from ..runtimes.plans.devices import DEVICES, estimate
-    from ..runtimes.plans.verdict import require_precision
+    from ..runtimes.plans.precision import require_precision
 
     with console.show_progress() as progress:
         plans = [plan_onnx(model, progress=progress) for model in models]

@@ -17,7 +17,7 @@ from ..core.reporter import Reporter
 from ..core.types import Artifact
 from ..pipeline import parity
 from ..pipeline.runners import NARROWEST_FIRST
-from ..runtimes.tensorrt.engine_file import SUFFIX, BuildOptions
+from ..runtimes.tensorrt.engine_file import SUFFIX, EngineOptions
 from . import console
 from .options import Clips, Json
 
@@ -84,7 +84,7 @@ def trt(
         raise typer.BadParameter(f"give one of --fp32, --fp16 and --int8, not {len(asked)}")
     if timing_cache is not None and timing_cache.suffix != ".cache":
         raise typer.BadParameter("is overwritten, so its name must end in .cache", param_hint="--timing-cache")
-    options = BuildOptions(workspace, optimization_level, compatible, version_compatible, _parse_targets(target))
+    options = EngineOptions(workspace, optimization_level, compatible, version_compatible, _parse_targets(target))
     from ..runtimes.machine.host import read_host
     from ..runtimes.tensorrt.build import BuildPlace
     from ..runtimes.tensorrt.configure import find_device
@@ -103,7 +103,7 @@ def trt(
 
 
 def _build(
-    found: _Source, place: BuildPlace, options: BuildOptions, reporter: Reporter
+    found: _Source, place: BuildPlace, options: EngineOptions, reporter: Reporter
 ) -> tuple[Artifact, ComparisonReport | None]:
     """The engine, listed in the manifest, and how close it is to the outputs that lie beside it, if any do."""
     from ..runtimes.expected import FILE_NAME

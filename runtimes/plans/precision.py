@@ -1,4 +1,4 @@
-"""Holds what an engine computes in, as its plan shows, against what was asked for."""
+"""The proof of precision: what an engine computes in, as its plan shows, against what its graph asks for."""
 
 from __future__ import annotations
 
@@ -9,28 +9,46 @@ from ...core.errors import EngineError
 from .plan import EnginePlan
 
 KNOWN_SHARE = 0.5  # of the work must be attributed to layers before the rest says anything
-TOLERATED_SHARE = 0.02  # of the work may be wider than asked: a layer or two that the graph itself keeps in FP32
+TOLERANCE = 0.005  # of the work whose precision is known: may become another one without being a broken promise
 
 
-def require_precision(plan: EnginePlan, asked: Precision, int8_asked: float = 0.0) -> None:
-    """Raise EngineError when the plan shows that the engine does not compute in `asked`; `shows_precision` says whether
-    it can show that.
+def require_precision(plan: EnginePlan, precision: Precision) -> None:
+    """Raise EngineError unless the plan shows that the graph's work in `precision` was compiled as such.
 
-    FP16 asks for the work in half precision or narrower, but for TOLERATED_SHARE. INT8 asks for the share of it that
-    the graph quantizes, `int8_asked`; the rest may stay in FP16.
+    The work whose layers are known has to hold the share of `precision` that the graph asks for, and no more FP32 than
+    it asks for, both within TOLERANCE. A plan that knows too few layers proves nothing, and is refused too:
+    `shows_precision` tells before.
     """
-    shares = plan.work_shares
-    known = _known_share(plan)
-    if asked is Precision.FP32:
-        return
-    narrow = (shares.get("fp16", 0.0) + shares.get("int8", 0.0)) / known
-    int8 = shares.get("int8", 0.0) / known
-    if narrow < 1.0 - TOLERATED_SHARE or (asked is Precision.INT8 and int8 < max(int8_asked - TOLERATED_SHARE, 1e-6)):
-        wanted = f"{int8_asked:.1%} int8" if asked is Precision.INT8 else "fp16"
+    require_asked(plan.model, plan.asked_shares, precision)
+    if not shows_precision(plan):
         raise EngineError(
-            f"{plan.model}: the engine does not compute as asked: {wanted} wanted, {describe_shares(shares)} built",
+            f"{plan.model}: the plan does not show what the work is done in: {describe_shares(plan.work_shares)}",
+            fix="read the plan with another TensorRT release, or measure on the device",
+        )
+    known = _known_share(plan)
+    built = {name: share / known for name, share in plan.work_shares.items() if name != "unattributed"}
+    asked = plan.asked_shares
+    lost = asked.get(precision.value, 0.0) - built.get(precision.value, 0.0)
+    widened = built.get("fp32", 0.0) - asked.get("fp32", 0.0)
+    if max(lost, widened) > TOLERANCE:
+        raise EngineError(
+            f"{plan.model}: the engine does not compute as asked: {describe_shares(asked)} in the graph, "
+            f"{describe_shares(plan.work_shares)} built",
             fix="`dualexport plan --layers` names each layer's type; another TensorRT release may honour it, and an "
             "engine in fp16 is always possible",
+        )
+
+
+def require_asked(model: str, asked: Mapping[str, float], precision: Precision) -> None:
+    """Raise EngineError for a graph none of whose work is in `precision`; `asked` are its shares by precision.
+
+    A graph without any product is FP32.
+    """
+    if not asked.get(precision.value) and (asked or precision is not Precision.FP32):
+        make = "make it again with `dualexport int8`, or " if precision is Precision.INT8 else ""
+        raise EngineError(
+            f"{model} asks for no {precision.value} at all: {describe_shares(asked) or 'it holds no product'}",
+            fix=f"{make}give the {precision.value} file of the network",
         )
 
 

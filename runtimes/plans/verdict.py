@@ -1,16 +1,13 @@
-"""Whether INT8 is worth it: what the plans of the FP16 and the INT8 graph say, side by side."""
+"""The verdict on INT8: what the plans of the FP16 and the INT8 graph say, side by side."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core.choices import Precision
-from ...core.errors import PlanError
 from .devices import Device, estimate
 from .plan import EnginePlan
 
 GAIN_WORTH_HAVING = 1.05
-SHORTFALL = 0.005  # of the multiply-accumulates: what may be unattributed without being taken for a broken promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +16,6 @@ class Verdict:
 
     speedup: float
     sentences: tuple[str, ...]
-
-
-def require_precision(plan: EnginePlan, precision: Precision) -> None:
-    """Raise PlanError when less of the work became `precision` than the graph asks for, or the graph asks for none."""
-    asked, got = plan.asked_shares.get(precision.value, 0.0), plan.work_shares.get(precision.value, 0.0)
-    if asked == 0.0:
-        raise PlanError(
-            f"{plan.model} asks for no {precision.value} at all", fix=f"give the {precision.value} file of the network"
-        )
-    if got < asked - SHORTFALL:
-        raise PlanError(
-            f"{plan.model}: {got:.1%} of the multiply-accumulates became {precision.value}, the graph asks for "
-            f"{asked:.1%}",
-            fix="look at `dualexport plan --layers` for the layers that did not, and report this TensorRT version",
-        )
 
 
 def judge(fp16: EnginePlan, int8: EnginePlan, device: Device) -> Verdict:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.choices import Precision
-from ...core.errors import DualExportError, EngineError, PlanError
+from ...core.errors import DualExportError, PlanError
 from ...core.files import hash_file, staged_path
 from ...core.reporter import Progress, no_progress
 from ...core.types import Artifact
@@ -17,11 +16,11 @@ from ..machine.host import UNKNOWN_HOST, Host
 from ..plans.attribution import make_plan
 from ..plans.parse import Compilation
 from ..plans.plan import EnginePlan
-from ..plans.precision import require_precision, shows_precision
+from ..plans.precision import require_asked, require_precision, shows_precision
 from .compile import compile_engine
 from .configure import configure, keep_timings, require_possible
 from .cuda import GpuDevice
-from .engine_file import FORMAT, BuildOptions, EngineRecord, name_engine, name_place
+from .engine_file import FORMAT, EngineOptions, EngineRecord, name_engine, name_place
 from .library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
 from .messages import explain_failure, list_warnings
 
@@ -49,7 +48,7 @@ class BuildPlace:
 
 
 def build_engine(
-    source: Artifact, name: str, place: BuildPlace, options: BuildOptions, progress: Progress = no_progress
+    source: Artifact, name: str, place: BuildPlace, options: EngineOptions, progress: Progress = no_progress
 ) -> Artifact:
     """Compile the ONNX artifact `source` into `place.folder`; `name` is the network's, `dualformer-b`.
 
@@ -63,6 +62,7 @@ def build_engine(
     path = place.folder / name_engine(name, source.precision, target, version)
     cache = place.timing_cache or place.folder / f"timing.{name_place(target, version)}.cache"
     work = read_graph_work(source.path)
+    require_asked(source.path.name, work.shares, source.precision)
     logger = RecordingLogger(place.tell if place.verbose else None)
     started = time.monotonic()
     try:
@@ -72,10 +72,9 @@ def build_engine(
     except DualExportError as error:
         raise explain_failure(error, logger, source.path, place.device) from error
     seconds = time.monotonic() - started
-    asked = _int8_asked(source, work)
     plan = _read_plan(source, built.compilation, work, place.tell)
     if plan is not None:
-        require_precision(plan, source.precision, asked)
+        require_precision(plan, source.precision)
     if not place.verbose:
         for line in list_warnings(built.warnings):
             place.tell(line)
@@ -103,7 +102,7 @@ def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
     )
 
 
-def name_target(device: GpuDevice | None, options: BuildOptions) -> str:
+def name_target(device: GpuDevice | None, options: EngineOptions) -> str:
     """What an engine is built for, as its file name says it: `sm87`, `rtx-sm86-sm89`, or `rtx` for any RTX GPU."""
     if not is_for_rtx() and device is not None:
         return device.short_name
@@ -132,17 +131,7 @@ def _read_plan(
     return None
 
 
-def _int8_asked(source: Artifact, work: GraphWork) -> float:
-    """Share of the work that an INT8 graph quantizes; raises EngineError when it quantizes none."""
-    if source.precision is not Precision.INT8:
-        return 0.0
-    asked = work.shares.get(Precision.INT8.value, 0.0)
-    if not asked:
-        raise EngineError(f"{source.path.name} quantizes no product", fix="make it again with `dualexport int8`")
-    return asked
-
-
-def _record(place: BuildPlace, options: BuildOptions, plan: EnginePlan | None) -> EngineRecord:
+def _record(place: BuildPlace, options: EngineOptions, plan: EnginePlan | None) -> EngineRecord:
     shares, device = (plan.work_shares if plan else {"unattributed": 1.0}), place.device
     targets = " ".join(options.targets) or None
     return EngineRecord(

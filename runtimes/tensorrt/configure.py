@@ -9,7 +9,7 @@ from ...core.choices import Compatibility
 from ...core.errors import CudaError, EngineError, MissingDependencyError
 from ...core.files import staged_path
 from .cuda import NO_DEVICE, GpuDevice, open_cuda
-from .engine_file import GIB, BuildOptions
+from .engine_file import GIB, EngineOptions
 from .library import is_for_rtx, needs_gpu, trt
 
 
@@ -25,7 +25,7 @@ def find_device() -> GpuDevice | None:
         raise
 
 
-def require_possible(options: BuildOptions, device: GpuDevice | None) -> None:
+def require_possible(options: EngineOptions, device: GpuDevice | None) -> None:
     """Refuse what this TensorRT or GPU cannot do, before the work."""
     levels = trt.HardwareCompatibilityLevel
     if is_for_rtx():
@@ -60,7 +60,7 @@ def require_possible(options: BuildOptions, device: GpuDevice | None) -> None:
         )
 
 
-def configure(config: Any, options: BuildOptions, cache: Path, named: Path | None) -> None:
+def configure(config: Any, options: EngineOptions, cache: Path, named: Path | None) -> None:
     levels, pools = trt.HardwareCompatibilityLevel, trt.MemoryPoolType
     if options.workspace_gib is not None:
         config.set_memory_pool_limit(pools.WORKSPACE, int(options.workspace_gib * GIB))

@@ -23,7 +23,7 @@ _VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build;
 
 
 @dataclass(frozen=True, slots=True)
-class BuildOptions:
+class EngineOptions:
     """How an engine is to be built; None leaves TensorRT's default.
 
     `targets` are compute capabilities ("8.6") of RTX GPUs that an engine is built for on a machine without them.

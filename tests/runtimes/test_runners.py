@@ -30,11 +30,11 @@ def open_engine(exported: Path, folder: Path, *, cuda_graph: bool) -> TimedRunne
     pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
     from dualexport.runtimes.tensorrt.build import BuildPlace, build_engine
     from dualexport.runtimes.tensorrt.cuda import open_cuda
-    from dualexport.runtimes.tensorrt.engine_file import BuildOptions, read_record
+    from dualexport.runtimes.tensorrt.engine_file import EngineOptions, read_record
     from dualexport.runtimes.tensorrt.runner import TensorRTRunner
 
     place = BuildPlace(folder, device=open_cuda().device())
-    engine = build_engine(describe_onnx(exported / FILE), "n", place, BuildOptions())
+    engine = build_engine(describe_onnx(exported / FILE), "n", place, EngineOptions())
     return TensorRTRunner(engine.path, read_record(engine), cuda_graph=cuda_graph)
 
 
