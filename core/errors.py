@@ -76,6 +76,9 @@ class CudaError(DualExportError):
         super().__init__(message, fix=fix)
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), code=self.code, fix=self.fix), self.args
+
 
 class BundleError(DualExportError):
     """A bundle that cannot be made, or that must not or cannot be unpacked."""

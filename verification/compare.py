@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from operator import length_hint
 
 from ..core.class_names import find_class
-from ..core.errors import ClipError, RunnerError
+from ..core.errors import ClipError, DualExportError, RunnerError
 from ..core.reporter import Progress, no_progress
 from ..core.runner import Runner, infer_logits
 from ..core.types import Array, Clip
+from .checks import check_limits
 from .limits import Limits
 from .tally import AccuracyTally, ComparisonReport, LabelAccuracy, Tally, VideoLogits, View
 
@@ -101,11 +102,13 @@ def infer_groups(
 
 
 def infer_group(reference: Runner, candidates: Mapping[str, Candidate], group: Sequence[Clip]) -> GroupLogits:
-    """Logits of all runners for the same clips; a candidate that breaks off has failed, the reference must not."""
+    """Logits of all runners for the same clips; a candidate that raises has failed, the reference must not."""
     found, failures = {}, {}
     try:
         expected = infer_logits(reference, group)
-    except RunnerError as error:
+    except ClipError:  # which names its clip
+        raise
+    except DualExportError as error:
         names = dict.fromkeys((group[0].name, group[-1].name))
         raise RunnerError(f"{' to '.join(names)}: {error}", fix=error.fix) from error
     for name, candidate in candidates.items():
@@ -114,7 +117,7 @@ def infer_group(reference: Runner, candidates: Mapping[str, Candidate], group: S
             continue
         try:
             found[name] = infer_logits(candidate.runner, group)
-        except RunnerError as error:
+        except DualExportError as error:
             failures[name] = str(error)
     return GroupLogits(tuple(View.of(clip) for clip in group), expected, found, failures)
 
@@ -159,10 +162,9 @@ def summarize(
                     tallies[name].add(VideoLogits(views, expected, label), logits[rows])
     if not clips:
         raise ClipError("no clip to compare", fix="give a source with at least one readable video")
-    reports = tuple(
-        tallies[name].report(name, entry.runner, entry.limits, failures[name]) for name, entry in entries.items()
-    )
-    return Comparison(reference, clips, videos, own.videos, own.report(), reports)
+    reports = (tallies[name].report(name, entry.runner, failures[name]) for name, entry in entries.items())
+    checked = tuple(_check(report, entries[report.artifact].limits) for report in reports)
+    return Comparison(reference, clips, videos, own.videos, own.report(), checked)
 
 
 def track(groups: Iterable[GroupLogits], total: int, progress: Progress) -> Iterator[GroupLogits]:
@@ -173,6 +175,11 @@ def track(groups: Iterable[GroupLogits], total: int, progress: Progress) -> Iter
         yield group
         done += len(group.clips)
         progress("comparing clips", done, total or None)
+
+
+def _check(report: ComparisonReport, limits: Limits) -> ComparisonReport:
+    """Hold the figures against limits; where no clip was compared, there are none to hold."""
+    return replace(report, checks=check_limits(report, limits)) if report.clips else report
 
 
 def _same_video(before: Clip | View, clip: Clip | View) -> bool:

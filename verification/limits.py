@@ -1,30 +1,27 @@
-"""What an artifact has to reach: limits in one place, with defaults by precision, and from a file of one's own."""
+"""Limits that an artifact has to hold: the defaults by precision, and those of a user's file."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.choices import Precision
 from ..core.errors import LimitError
-
-if TYPE_CHECKING:
-    from .tally import ComparisonReport
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-DROP_NAME = "accuracy_drop"
+EXAMPLE = "[int8], and below it top1_agreement = 0.97"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an artifact has to hold; None sets no limit.
+    """Limits of one artifact; None sets no limit.
 
     `logit_difference` (largest) and `cosine` (smallest) hold for every clip; `kl_divergence` (nats, mean), `snr_db`
     and the shares of clips whose best class is the reference's best (`top1_agreement`), or has the reference's best
@@ -93,51 +90,6 @@ def read_limits(path: Path | None, defaults: Mapping[Precision, Limits] = DEFAUL
         precision = Precision(table)
         limits[precision] = replace(limits[precision], **_parse(values, f"{path.name}: [{table}]"))
     return limits
-
-
-def check_limits(report: ComparisonReport, limits: Limits) -> tuple[LimitCheck, ...]:
-    """Every limit against what `report` says; that clips were compared and all numbers are finite is always checked."""
-    checks = [
-        _check("clips", report.clips, 1, at_least=True),
-        _check("not_finite", report.not_finite, 0, at_least=False),
-    ]
-    for field in fields(Limits):
-        limit = getattr(limits, field.name)
-        if limit is None:
-            continue
-        if field.name == DROP_NAME:
-            checks += _check_drop(report, limit)
-        else:
-            got, at_least = MEASURED[field.name]
-            checks.append(_check(field.name, got(report), limit, at_least=at_least))
-    return tuple(checks)
-
-
-MEASURED: Mapping[str, tuple[Callable[[ComparisonReport], float], bool]] = {
-    "logit_difference": (lambda report: report.largest_difference, False),
-    "cosine": (lambda report: report.cosine, True),
-    "top1_agreement": (lambda report: report.top1_agreement, True),
-    "top5_agreement": (lambda report: report.top5_agreement, True),
-    "kl_divergence": (lambda report: report.kl_divergence, False),
-    "snr_db": (lambda report: report.snr_db, True),
-}
-EXAMPLE = "[int8], and below it top1_agreement = 0.97"
-
-
-def _check(name: str, got: float, limit: float, *, at_least: bool) -> LimitCheck:
-    return LimitCheck(name, got, limit, at_least, got >= limit if at_least else got <= limit)  # NaN passes neither
-
-
-def _check_drop(report: ComparisonReport, limit: float) -> list[LimitCheck]:
-    """The drop in label accuracy; without labels there is none to check."""
-    if report.paired is None:
-        return []
-    drop, p_value = report.paired.drop, report.paired.p_value
-    beyond = drop > limit
-    remark = f"McNemar p = {p_value:.2g}"
-    if beyond and not report.paired.is_significant:
-        remark += ": beyond the limit, but chance explains it; more clips would decide"
-    return [LimitCheck(DROP_NAME, drop, limit, False, not (beyond and report.paired.is_significant), remark)]
 
 
 def _parse(values: Mapping[str, Any], where: str) -> dict[str, float | None]:

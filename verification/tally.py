@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..core.types import Array, Clip
-from .limits import LimitCheck, Limits, check_limits
+from .limits import LimitCheck
 from .measures import PairedTest, Share, cosine, kl_divergence, mcnemar_exact, signal_to_noise_db, softmax
 
 WORST_CLIPS = 10
@@ -211,12 +211,12 @@ class Tally:
         else:
             heapq.heappushpop(self.worst, entry)
 
-    def report(self, artifact: str, runner: str, limits: Limits, failure: str | None = None) -> ComparisonReport:
-        """The figures so far; of an artifact that failed before it saw a clip, there are none."""
+    def report(self, artifact: str, runner: str, failure: str | None = None) -> ComparisonReport:
+        """Return the figures so far, without checks; there are none before the first clip."""
         if not self.clips:
             return ComparisonReport(artifact, runner, 0, failure=failure or "no clip was compared")
         labelled = self.accuracy.videos
-        report = ComparisonReport(
+        return ComparisonReport(
             artifact=artifact,
             runner=runner,
             clips=self.clips,
@@ -236,7 +236,6 @@ class Tally:
             classes=tuple(ClassAgreement(index, self.seen[index], self.kept[index]) for index in sorted(self.seen)),
             failure=failure,
         )
-        return replace(report, checks=check_limits(report, limits))
 
 
 def _pair(lost: int, gained: int, videos: int) -> PairedTest:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.choices import Precision, Reference, Runtime
-from ...core.errors import CudaError, EngineError, LabelError, ManifestError, MissingDependencyError, RunnerError
+from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError
 from ...core.extras import needing_extra
 from ...core.reporter import Reporter
 from ...core.runner import Runner
@@ -153,7 +153,7 @@ def open_candidates(
             check_artifact(artifact)
             runner = opened.enter_context(open_beside_others(artifact, threads))
             candidates[name] = Candidate(runner, limits[name])
-        except (ManifestError, RunnerError, EngineError, CudaError, MissingDependencyError) as error:
+        except DualExportError as error:
             candidates[name] = Candidate(None, limits[name], str(error))
     return candidates
 

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from conftest import NANO_CLIP
-from dualexport.core.errors import ClipError, LabelError, RunnerError
+from dualexport.core.errors import (
+    ClipError,
+    CudaError,
+    DualExportError,
+    EngineError,
+    LabelError,
+    PlanError,
+    RunnerError,
+)
 from dualexport.core.types import Array, Clip
 from dualexport.verification.compare import Candidate, Comparison, compare
 from dualexport.verification.limits import Limits
@@ -156,6 +164,23 @@ def test_an_artifact_that_breaks_off_fails_and_the_others_go_on() -> None:
     assert not comparison.passed
     assert [report.passed for report in comparison.reports] == [False, False, True]
     assert [report.failure for report in comparison.reports] == ["out of memory", "no such file", None]
+
+
+@pytest.mark.parametrize(
+    "error", [CudaError("no memory", 2, fix="x"), EngineError("gone", fix="x"), PlanError("no", fix="x")]
+)
+def test_whatever_error_a_candidate_raises_is_its_own_failure(error: DualExportError) -> None:
+    def breaks(_: Array) -> Array:
+        raise error
+
+    candidates = {
+        "breaks": Candidate(FunctionRunner(breaks), Limits()),
+        "same": Candidate(FunctionRunner(identical), LIMIT),
+    }
+    reports = compare(FunctionRunner(identical), candidates, clips(3)).reports
+    assert [(report.failure, report.clips) for report in reports] == [(str(error), 0), (None, 3)]
+    with pytest.raises(RunnerError, match=f"clip 0: {error}"):
+        compare(FunctionRunner(breaks), candidates, clips(3))
 
 
 def test_every_clip_is_in_one_class_of_the_agreement() -> None:

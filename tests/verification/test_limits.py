@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from dualexport.core.choices import Precision
 from dualexport.core.errors import LimitError
-from dualexport.verification.limits import DEFAULT_LIMITS, SELECTING_LIMITS, Limits, check_limits, read_limits
+from dualexport.verification.checks import check_limits
+from dualexport.verification.limits import DEFAULT_LIMITS, SELECTING_LIMITS, Limits, read_limits
 from dualexport.verification.measures import PairedTest
 from dualexport.verification.tally import ComparisonReport
 

@@ -1,0 +1,28 @@
+"""Every expected error travels between processes, and carries its fix."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+
+import pytest
+from dualexport.core.errors import CudaError, DualExportError
+
+
+def list_errors(base: type[DualExportError] = DualExportError) -> Iterator[type[DualExportError]]:
+    """The base and every class below it."""
+    yield base
+    for kind in base.__subclasses__():
+        yield from list_errors(kind)
+
+
+def make(kind: type[DualExportError]) -> DualExportError:
+    return CudaError("no memory", 2, fix="free some") if kind is CudaError else kind("no memory", fix="free some")
+
+
+@pytest.mark.parametrize("kind", tuple(list_errors()))
+def test_an_error_pickles_with_its_fix_and_code(kind: type[DualExportError]) -> None:
+    error = make(kind)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.fix) == (kind, "no memory", "free some")
+    assert getattr(copy, "code", None) == getattr(error, "code", None)
