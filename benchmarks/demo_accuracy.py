@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dualexport.clips.scenes import ACTIONS, SCENE_FRAMES, make_scene
@@ -24,7 +25,7 @@ from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import write_dataset
 from dualexport.core.choices import Precision
 from dualexport.core.manifest import Manifest, read_manifest
-from dualexport.core.types import Clip
+from dualexport.core.types import Array, Clip
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from numpy.typing import NDArray
 
@@ -61,9 +62,10 @@ def main() -> None:
             print_confusion(truth, found)
 
 
-def export(folder: Path, more: list[str]) -> dict:
+def export(folder: Path, more: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "dualexport", "onnx", "--model", "demo", "--output", str(folder), "--json", *more]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    summary: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return summary
 
 
 def classify(
@@ -76,7 +78,7 @@ def classify(
             for title, manifest in manifests.items()
             for artifact in manifest.artifacts
         }
-        outputs = {key: list[dict[str, NDArray]]() for key in files}
+        outputs = {key: list[dict[str, Array]]() for key in files}
         for clip in show_count(source):
             for key, runner in files.items():
                 outputs[key].append(runner.infer({"clip": clip.network_input(runner.inputs[0].dtype)[None]}))

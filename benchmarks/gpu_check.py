@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -111,8 +112,8 @@ def check_folder(folder: Path, arguments: argparse.Namespace, scratch: Path) -> 
         measuring = Measuring(reference, clips, arguments.seconds)
         print(f"{manifest.name}: compared with {reference.name} on {len(clips)} clips", file=sys.stderr)
         for graph in graphs:
-            yield check(graph, graph.path.name, lambda graph=graph: open_artifact(graph), measuring)
-            yield check(graph, graph.path.name, lambda graph=graph: open_rtx_provider(graph), measuring)
+            yield check(graph, graph.path.name, partial(open_artifact, graph), measuring)
+            yield check(graph, graph.path.name, partial(open_rtx_provider, graph), measuring)
             engine: list[Artifact] = []
             for cuda_graph in (False, True):
                 open_engine = opener(graph, manifest.name, scratch, engine, cuda_graph=cuda_graph)

@@ -38,7 +38,7 @@ from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Method, Precision
 from dualexport.core.errors import DualExportError
 from dualexport.core.manifest import find_manifest
-from dualexport.core.reporter import no_progress
+from dualexport.core.reporter import SILENT
 from dualexport.core.types import Clip
 from dualexport.graphs.work import read_graph_work
 from dualexport.pipeline.quantize import QuantizeOptions, find_folded, quantize_network
@@ -67,6 +67,8 @@ class Entry:
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Clips as ONNX Runtime's quantizer reads them."""
+
     def __init__(self, clips: Iterable[Clip], dtype: str) -> None:
         self.clips, self.dtype = iter(clips), dtype
 
@@ -82,7 +84,7 @@ def make_ours(folder: Path, scratch: Path, clips: ClipSource, methods: list[Meth
         copy = Path(shutil.copytree(folder, scratch / f"{method.value}-{base.value}"))
         (copy / "calibration.json").unlink(missing_ok=True)
         started = time.monotonic()
-        made = quantize_network(find_manifest(copy), clips, QuantizeOptions(method, base), no_progress)
+        made = quantize_network(find_manifest(copy), clips, QuantizeOptions(method, base), SILENT)
         name = f"ours, {method.value}" + (", FP32 base" if base is Precision.FP32 else "")
         yield Entry(name, made.artifact.path, time.monotonic() - started)
 
@@ -107,7 +109,7 @@ def make_modelopt(
     stored, started = target.with_suffix(".npy"), time.monotonic()
     np.save(stored, np.stack([clip.network_input(dtype) for clip in clips]))
     try:
-        command = [python, "-c", MODELOPT, source, target, stored, *layers]
+        command = [*map(str, (python, "-c", MODELOPT, source, target, stored)), *layers]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 * MODELOPT_MINUTES)
     except subprocess.TimeoutExpired:
         print(f"{name}: not done in {MODELOPT_MINUTES} minutes", flush=True)

@@ -29,8 +29,11 @@ class StreamError(DualExportError):
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """`every`: frames from one window to the next. `timeout_seconds`: how long a live source may deliver nothing.
-    `retries`: how often it is opened again before that is an error."""
+    """The pace of windows, and how long a live source is waited for.
+
+    `every`: frames from one window to the next. `timeout_seconds`: how long a live source may deliver nothing.
+    `retries`: how often it is opened again before that is an error.
+    """
 
     every: int
     timeout_seconds: float = 10.0

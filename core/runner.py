@@ -35,6 +35,7 @@ class TimedRunner(Runner, Protocol):
     That function runs the batch once, waits for it, and returns the milliseconds on the GPU where a GPU counted them.
     """
 
+    def __enter__(self) -> TimedRunner: ...
     def prepared(self, feeds: Mapping[str, Array]) -> AbstractContextManager[Callable[[], float | None]]: ...
 
 

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # From a copy, since setuptools takes along whatever an earlier build left in build/.
     ignored = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
     source = shutil.copytree(ROOT, folder / "source", ignore=ignored)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
@@ -51,12 +51,12 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
 def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
-    install = [binaries / "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel]
+    install = [str(binaries / "pip"), "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [binaries / "dualexport", *map(str, arguments)]
+        command = [str(binaries / "dualexport"), *map(str, arguments)]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     assert "predict" in run("--help").stdout

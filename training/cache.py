@@ -44,7 +44,8 @@ def open_clips(folder: Path, seed: int, count: int, rendering: Rendering) -> np.
             for index, clip in enumerate(pool.imap(_render, jobs, 8)):
                 clips[index] = clip
             clips.flush()
-    return np.load(path, mmap_mode="r")
+    rendered: np.ndarray = np.load(path, mmap_mode="r")
+    return rendered
 
 
 def _render(job: tuple[int, int, Rendering]) -> np.ndarray:

@@ -11,6 +11,7 @@ from dualexport.clips.scenes import ACTIONS
 from dualexport.core.types import Preprocessing
 from dualexport.exporter.dualformer.network import DualFormer, LocalAttention
 from torch import Tensor
+from training_head import TrainingHead
 
 WHOLE_BATCH = 8  # clips at once where no gradient is needed
 
@@ -33,6 +34,7 @@ def fit_windows(network: DualFormer, size: int) -> None:
 
 def center_features(network: DualFormer, clips: np.ndarray) -> None:
     """Measure the averaged network's own feature statistics: an average of the trained one's lags behind."""
+    assert isinstance(network.cls_head, TrainingHead)
     norm = network.cls_head.norm
     norm.reset_running_stats()
     norm.momentum = None  # a plain mean over the batches

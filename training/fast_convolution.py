@@ -6,14 +6,16 @@ Parameters keep their names and shapes, so that a checkpoint fits the network as
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def speed_up(network: nn.Module) -> nn.Module:
+
+def speed_up(network: Network) -> Network:
     """Replace the forward pass of every Conv3d in place; raises ValueError for a kind that has no fast form."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
@@ -45,7 +47,7 @@ class DepthwiseConvolution(nn.Conv3d):
     """3x3x3, stride 1, padding 1, depth-wise; only the backward pass differs from PyTorch's."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Depthwise.apply(x.contiguous(), self.weight, self.bias)
+        out: Tensor = _Depthwise.apply(x.contiguous(), self.weight, self.bias)  # type: ignore[no-untyped-call]
         return out
 
 

@@ -11,7 +11,7 @@ import math
 from itertools import product
 
 import torch
-from dualexport.exporter.dualformer.network import DualFormer
+from dualexport.exporter.dualformer.network import Block, DualFormer, Mlp, PatchEmbed
 from torch import nn
 
 HEADINGS = 8
@@ -27,17 +27,15 @@ QUIET = 0.05  # what everything else starts at, of its random values
 @torch.no_grad()
 def init_network(network: DualFormer) -> DualFormer:
     """Set the start in place: 32 waves in the first layer and their energies in 16 channels."""
-    backbone = network.backbone
-    for block in (block for blocks in backbone.blocks for block in blocks):
-        for output in (block.attn.proj, block.mlp.fc2):
-            output.weight *= QUIET
-            output.bias *= QUIET
-    for position in backbone.pos_block:
-        for parameter in position.parameters():
-            parameter *= QUIET
-    _set_waves(backbone.patch_embeds[0].proj)
-    _set_rectifiers(backbone.blocks[0][0].mlp)
-    for embed in backbone.patch_embeds[1:]:
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    first, *others = (module for module in network.modules() if isinstance(module, PatchEmbed))
+    quiet = (output for block in blocks for output in (block.attn.proj, block.mlp.fc2))
+    for module in (*quiet, network.backbone.pos_block):
+        for parameter in module.parameters():
+            parameter.mul_(QUIET)
+    _set_waves(first.proj)
+    _set_rectifiers(blocks[0].mlp)
+    for embed in others:
         _set_averaging(embed.proj)
     return network
 
@@ -50,10 +48,11 @@ def _set_waves(first: nn.Conv3d) -> None:
         place = math.tau / length * (math.cos(angle) * columns + math.sin(angle) * rows) + phase
         wave = torch.stack([torch.cos(place - TIME_SHIFT * time) for time in (-0.5, 0.5)])
         first.weight[number] = WAVE_GAIN * (wave - wave.mean(dim=(1, 2), keepdim=True))
+    assert first.bias is not None
     first.bias.zero_()
 
 
-def _set_rectifiers(mlp: nn.Module) -> None:
+def _set_rectifiers(mlp: Mlp) -> None:
     """Hidden units: each channel and its negative; output: a pair's rectified responses, summed, in one channel."""
     channels = mlp.fc1.in_features
     for channel in range(channels):
@@ -71,6 +70,7 @@ def _set_averaging(embed: nn.Conv3d) -> None:
 
     Two constant outputs outweigh them, so that the LayerNorm that follows divides every token by about the same.
     """
+    assert embed.bias is not None
     size = math.prod(embed.kernel_size)
     for channel in range(embed.in_channels):
         embed.weight[channel] = 0

@@ -13,6 +13,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import cv2
 import numpy as np
@@ -174,8 +175,8 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
             )
         if state.step % options.evaluate_every == 0 or state.step == phase.steps:
             center_features(state.average, clips[:CENTERING_CLIPS])
-            figures = np.mean(losses[-50:]), np.mean(hits[-50:]), measure(state.average, held_out)
-            add_to_curve(options.run / f"{state.name}.csv", phase.rendering.size, state.step, *map(float, figures))
+            figures = fmean(losses[-50:]), fmean(hits[-50:]), measure(state.average, held_out)
+            add_to_curve(options.run / f"{state.name}.csv", phase.rendering.size, state.step, *figures)
             save(state, options.run / f"{state.name}.pt")
 
 
@@ -230,6 +231,7 @@ def save(state: State, path: Path) -> None:
 
 def save_weights(network: DualFormer, path: Path) -> None:
     """Write the network as it is exported: plain head, half precision."""
+    assert isinstance(network.cls_head, TrainingHead)
     network.cpu().cls_head = network.cls_head.folded()
     state = network.state_dict()
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}

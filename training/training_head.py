@@ -11,13 +11,12 @@ from dualexport.exporter.dualformer.network import ClassificationHead
 from torch import Tensor, nn
 
 
-class TrainingHead(nn.Module):
+class TrainingHead(ClassificationHead):
     """BatchNorm without parameters of its own, then the linear layer, from zero: (B, channels) -> (B, classes)."""
 
     def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(width, classes)
         self.norm = nn.BatchNorm1d(width, affine=False)
-        self.fc_cls = nn.Linear(width, classes)
         nn.init.zeros_(self.fc_cls.weight)
         nn.init.zeros_(self.fc_cls.bias)
 
@@ -29,7 +28,10 @@ class TrainingHead(nn.Module):
     def folded(self) -> ClassificationHead:
         """One linear layer that computes what this one does in inference: W (x - mean) / spread + b."""
         head = ClassificationHead(self.fc_cls.in_features, self.fc_cls.out_features)
-        spread = (self.norm.running_var + self.norm.eps).sqrt()
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        spread = torch.sqrt(variance + self.norm.eps)
         head.fc_cls.weight.copy_(self.fc_cls.weight / spread)
-        head.fc_cls.bias.copy_(self.fc_cls.bias - head.fc_cls.weight @ self.norm.running_mean)
+        head.fc_cls.bias.copy_(self.fc_cls.bias - head.fc_cls.weight @ mean)
         return head

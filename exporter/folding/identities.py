@@ -53,9 +53,10 @@ def fold_norm_into_depthwise(norm: Affine, conv: Affine) -> Affine:
 
 
 def fold_batch_norm(conv: Affine, norm: nn.BatchNorm3d) -> Affine:
-    """A BatchNorm into the convolution before it: g (k * x + c - m) / sqrt(v + e) + b, with s = g / sqrt(v + e),
+    """Fold a BatchNorm into the convolution before it.
 
-    is (s k) * x + (s (c - m) + b). Raises ExportError for a BatchNorm that keeps no running statistics.
+    g (k * x + c - m) / sqrt(v + e) + b, with s = g / sqrt(v + e), is (s k) * x + (s (c - m) + b).
+    Raises ExportError for a BatchNorm that keeps no running statistics.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ExportError(

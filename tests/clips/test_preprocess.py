@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ SAMPLING = json.loads((GOLDEN / "sampling.json").read_text())
 
 
 @pytest.mark.parametrize("case", SAMPLING, ids=lambda case: f"{case['total_frames']}-{case['num_clips']}")
-def test_samples_the_published_frames(case: dict[str, int | list[list[int]]]) -> None:
+def test_samples_the_published_frames(case: dict[str, Any]) -> None:
     indices = sample_frames(case["total_frames"], case["clip_len"], case["frame_interval"], case["num_clips"])
     assert [list(view) for view in indices] == case["indices"]
 

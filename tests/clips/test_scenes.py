@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ OPPOSITES = (
 )
 
 
-def make_clean(action: str, **changes: object) -> Scene:
+def make_clean(action: str, **changes: Any) -> Scene:
     """A scene without noise or flicker whose action fills the whole time."""
     scene = make_scene(3, ACTIONS.index(action))
     motion = replace(scene.motion, start=0.0, end=SCENE_FRAMES - 1.0, **changes)

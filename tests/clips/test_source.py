@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from dualexport.core.errors import ClipError
 from dualexport.core.types import Clip
 
 
-def read(path: Path, **options: int | bool) -> list[Clip]:
+def read(path: Path, **options: Any) -> list[Clip]:
     return list(ClipSource(path, NANO_CLIP, **options))
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from dualexport.clips import video as decoding
+from dualexport.clips.preprocess import resize_and_crop
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.errors import ClipError
 
@@ -35,12 +37,14 @@ def test_chosen_frames_are_those_of_a_full_decode(
 
 
 def test_frames_before_a_later_keyframe_are_not_decoded(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
-    monkeypatch.setattr(
-        decoding,
-        "_position",
-        lambda index, frame, find=decoding._position: decoded.append(frame.pts) or find(index, frame),
-    )
+    decoded: list[int | None] = []
+    position = decoding._position
+
+    def count(index: decoding.FrameIndex, frame: VideoFrame) -> int:
+        decoded.append(frame.pts)
+        return position(index, frame)
+
+    monkeypatch.setattr(decoding, "_position", count)
     index = decoding.count_frames(video)
     decoding.read_frames(video, index, [50], SIZE)
     assert len(decoded) == 3  # frames 48 (a keyframe), 49 and 50
@@ -65,7 +69,7 @@ def test_a_display_rotation_is_honoured(recordings: Path) -> None:
     assert np.array_equal(np.rot90(stored, -1)[0, 0], top_left_when_upright)
     index = decoding.count_frames(recordings / "rotated_90.mov")
     upright = decoding.read_frames(recordings / "rotated_90.mov", index, [0], SIZE)[0]
-    expected = decoding.resize_and_crop(np.ascontiguousarray(np.rot90(stored, -1)), SIZE)
+    expected = resize_and_crop(np.ascontiguousarray(np.rot90(stored, -1)), SIZE)
     assert np.array_equal(upright, expected)
 
 

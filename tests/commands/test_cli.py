@@ -214,7 +214,7 @@ def test_wrong_usage_exits_2(arguments: tuple[object, ...], capsys: pytest.Captu
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dualexport", "verify", tmp_path / "gone", "--debug"]
+    command = [sys.executable, "-m", "dualexport", "verify", str(tmp_path / "gone"), "--debug"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in result.stderr
     assert "ManifestError" in result.stderr
@@ -238,7 +238,7 @@ def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", tmp_path / "out"],
+        [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", str(tmp_path / "out")],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE_LIMIT, FILE_SIZE_LIMIT)),
         capture_output=True,
         text=True,
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", tmp_path / "out"]
+    command = [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", str(tmp_path / "out")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -95,7 +95,7 @@ def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pyte
 def test_interrupting_a_build_leaves_nothing_behind(copy: Path) -> None:
     require_builder()
     before = sorted(copy.iterdir())
-    command = [sys.executable, "-m", "dualexport", "trt", copy, "--fp32"]
+    command = [sys.executable, "-m", "dualexport", "trt", str(copy), "--fp32"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from dualexport.commands import console
 
@@ -10,7 +12,7 @@ def test_counted_work_tells_how_much_time_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter((0.0, 2.0, 10.0, 200.0))
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with console.show_progress() as progress:
         for done in (4, 5, 14, 104):
             progress("measuring ranges", done, 104)

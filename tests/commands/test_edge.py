@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from dualexport.core.types import TensorSpec
 from dualexport.runtimes.onnx_runner import OnnxRunner
+from dualexport.runtimes.tensorrt.load import DeviceLayer
 from support.cli import assert_refused, run
 from support.engines import require_builder
 
@@ -51,7 +52,7 @@ def test_a_device_needs_no_pytorch(device_folder: Path, video: Path) -> None:
 
 
 @pytest.fixture
-def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeviceLayer]:
     """Puts a device into the machine that computes engines with ONNX Runtime."""
     require_builder()
     from dualexport.runtimes.tensorrt import configure as engine_config
@@ -63,7 +64,7 @@ def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     bindings = (TensorSpec("clip", "float32", (1, 3, 16, 224, 224)),), (TensorSpec("logits", "float32", (1, 400)),)
     network = OnnxRunner(exported / "dualformer-n.fp32.onnx")  # on a CPU several times faster than FP16
 
-    def plug_in(capability: tuple[int, int] = (8, 9), error: float = 0.0) -> None:
+    def plug_in(capability: tuple[int, int] = (8, 9), error: float = 0.0) -> DeviceLayer:
         engine = FakeEngine(
             FakeRuntime(capability), bindings, lambda feeds: {"logits": network.infer(feeds)["logits"] + error}
         )
@@ -72,12 +73,13 @@ def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         monkeypatch.setattr(engine_config, "open_cuda", lambda: layer.cuda)
         for module in (tensorrt_engine, tensorrt_runner):
             monkeypatch.setattr(module, "installed_layer", lambda: load)
+        return layer
 
     return plug_in
 
 
 def test_an_engine_is_verified_and_classifies(
-    device_folder: Path, video: Path, fake_gpu: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    device_folder: Path, video: Path, fake_gpu: Callable[..., DeviceLayer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "trt", device_folder, "--fp16")[0] == 0
     code, out, err = run(capsys, "verify", device_folder, "--reference", "onnx")
@@ -108,7 +110,7 @@ def test_an_engine_is_verified_and_classifies(
 
 
 def test_an_engine_for_another_gpu_is_not_loaded(
-    device_folder: Path, video: Path, fake_gpu: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    device_folder: Path, video: Path, fake_gpu: Callable[..., DeviceLayer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(run(capsys, "predict", device_folder, video, "--runtime", "tensorrt"), "lists no tensorrt artifact")
     assert run(capsys, "trt", device_folder, "--fp16")[0] == 0
@@ -145,7 +147,7 @@ def test_a_bundle_goes_to_a_device_and_is_verified_there(
     device_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    fake_gpu: Callable[..., None],
+    fake_gpu: Callable[..., DeviceLayer],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     packed = tmp_path / "dualformer-n.tar.gz"
@@ -189,7 +191,7 @@ def test_a_bundle_of_nothing_leaves_nothing(
 def test_gpu_check_compares_and_times_every_way_of_running(
     device_folder: Path,
     tmp_path: Path,
-    fake_gpu: Callable[..., None],
+    fake_gpu: Callable[..., DeviceLayer],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -203,10 +205,8 @@ def test_gpu_check_compares_and_times_every_way_of_running(
     gpu_check = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu_check", gpu_check)
     spec.loader.exec_module(gpu_check)
-    fake_gpu()
-    from dualexport.runtimes.tensorrt import configure as engine_config
-
-    monkeypatch.setattr(gpu_check, "open_cuda", engine_config.open_cuda)
+    layer = fake_gpu()
+    monkeypatch.setattr(gpu_check, "open_cuda", lambda: layer.cuda)
     monkeypatch.setattr(gpu_check, "CLIPS", 1)
     monkeypatch.setattr(gpu_check, "WARM_UP_SECONDS", 0.0)
     monkeypatch.setattr(gpu_check, "LEAST_CALLS", 1)

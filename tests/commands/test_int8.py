@@ -102,7 +102,7 @@ def test_linear_layers_are_int8_under_their_own_names_and_attention_is_not(calib
         activation, weight = (makers[tensor] for tensor in nodes["MatMul"].input)
         assert (activation.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear"), name
         values, scales, zeros = (constants[tensor] for tensor in weight.input)
-        assert (values.dtype, values.ndim, scales.dtype) == (np.int8, 2, np.float16)
+        assert (values.dtype.name, values.ndim, scales.dtype.name) == ("int8", 2, "float16")
         assert scales.shape == (values.shape[1],)
         assert not zeros.any()
         assert constants[activation.input[1]].ndim == 0
@@ -233,7 +233,7 @@ def test_memory_of_the_whole_command_does_not_grow_with_clips(copy: Path, tmp_pa
     (tmp_path / "few.txt").write_text("".join(f"{video}\n" for video in videos[:FEW_CLIPS]))
     peaks = []
     for source in (tmp_path / "few.txt", tmp_path / "videos"):
-        command = [sys.executable, "-m", "dualexport", "int8", copy, "--clips", source, "--method", "max"]
+        command = [sys.executable, "-m", "dualexport", "int8", str(copy), "--clips", str(source), "--method", "max"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)  # what `wait` would have left
@@ -245,7 +245,7 @@ def test_memory_of_the_whole_command_does_not_grow_with_clips(copy: Path, tmp_pa
 def test_interrupting_leaves_what_was_there(copy: Path, tmp_path: Path) -> None:
     before = {path.name: hash_file(path) for path in copy.iterdir()}
     write_dataset(tmp_path / "videos", MANY_CLIPS, seed=1)
-    command = [sys.executable, "-m", "dualexport", "int8", copy, "--clips", tmp_path / "videos"]
+    command = [sys.executable, "-m", "dualexport", "int8", str(copy), "--clips", str(tmp_path / "videos")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -91,6 +91,8 @@ def test_nan_is_refused_by_name(tmp_path: Path, state: State) -> None:
 
 
 class RunsCode:
+    """An object whose unpickling makes a folder."""
+
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("pwned",)
 

@@ -41,11 +41,9 @@ def test_ordinary_networks_fit_in_half(folded: FoldedDualFormer) -> None:
 
 
 def test_tensors_beyond_half_are_named_with_their_range(folded: FoldedDualFormer) -> None:
-    fc1 = folded.get_submodule("blocks.1.0.mlp.fc1")
-    proj = folded.get_submodule("blocks.3.0.attn.proj")
-    fc1.bias[3] = 1e5
-    proj.weight.mul_(1e-9)
-    proj.bias.mul_(1e-9)
+    folded.get_parameter("blocks.1.0.mlp.fc1.bias")[3] = 1e5
+    folded.get_parameter("blocks.3.0.attn.proj.weight").mul_(1e-9)
+    folded.get_parameter("blocks.3.0.attn.proj.bias").mul_(1e-9)
     found = {range_.name: range_ for range_ in find_tensors_beyond_half(folded, [random_clip(), random_clip()])}
     assert found["blocks.1.0.mlp.fc1"].overflows
     assert found["blocks.1.0.mlp.fc1"].high == pytest.approx(1e5, rel=0.01)
@@ -56,13 +54,13 @@ def test_tensors_beyond_half_are_named_with_their_range(folded: FoldedDualFormer
 
 
 def test_scores_that_overflow_are_named(folded: FoldedDualFormer) -> None:
-    folded.get_submodule("blocks.2.1.attn.q").weight.mul_(1e5)
+    folded.get_parameter("blocks.2.1.attn.q.weight").mul_(1e5)
     names = {range_.name for range_ in find_tensors_beyond_half(folded, [random_clip()])}
     assert "blocks.2.1.attn.attend.softmax.input" in names
 
 
 def test_not_a_number_counts_as_overflow(folded: FoldedDualFormer) -> None:
-    folded.get_submodule("cls_head.fc_cls").bias[0] = math.nan
+    folded.get_parameter("cls_head.fc_cls.bias")[0] = math.nan
     found = find_tensors_beyond_half(folded, [random_clip(), random_clip()])
     assert [range_.name for range_ in found if range_.overflows] == ["cls_head.fc_cls", "cls_head"]
 

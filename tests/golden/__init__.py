@@ -1,0 +1,1 @@
+"""Outputs of the authors' own code, and the recipe of their inputs."""

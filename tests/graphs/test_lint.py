@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ def lint_graph(
     shape: tuple[int | str, ...] = (4,),
     kind: int = FLOAT,
     opset: int = 20,
-    **constants: np.ndarray,
+    **constants: np.ndarray | np.generic,
 ) -> tuple[Finding, ...]:
     """Findings of a graph whose input is `x` and whose output is the last node's first."""
     graph = helper.make_graph(
@@ -31,7 +32,7 @@ def lint_graph(
         "graph",
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.example", 1)]
     path = folder / "model.onnx"
@@ -39,7 +40,7 @@ def lint_graph(
     return lint_onnx(path)
 
 
-def node(operator: str, *inputs: str, outputs: tuple[str, ...] = ("y",), **attributes: object) -> NodeProto:
+def node(operator: str, *inputs: str, outputs: tuple[str, ...] = ("y",), **attributes: Any) -> NodeProto:
     return helper.make_node(operator, inputs or ["x"], outputs, name=f"block/{operator}", **attributes)
 
 
@@ -116,11 +117,8 @@ def test_a_dynamic_input_is_a_finding(tmp_path: Path) -> None:
     ],
     ids=["einsum-ellipsis", "einsum-diagonal", "maxpool-indices", "topk", "dropout-training", "batchnorm-training"],
 )
-def test_an_unsupported_attribute_is_a_finding(
-    tmp_path: Path, bad: NodeProto, constants: dict[str, np.ndarray]
-) -> None:
-    arrays = {name: np.asarray(value) for name, value in constants.items()}
-    (finding,) = lint_graph(tmp_path, [bad], shape=(4, 4), **arrays)
+def test_an_unsupported_attribute_is_a_finding(tmp_path: Path, bad: NodeProto, constants: dict[str, Any]) -> None:
+    (finding,) = lint_graph(tmp_path, [bad], shape=(4, 4), **constants)
     assert finding.operator == bad.op_type
 
 
@@ -137,8 +135,8 @@ def test_an_unsupported_attribute_is_a_finding(
 def test_quantization_must_be_symmetric_with_positive_scales(
     tmp_path: Path, scale: np.generic, zero_point: np.generic, opset: int, said: str | None
 ) -> None:
-    constants = {"scale": np.asarray(scale), "zero": np.asarray(zero_point)}
-    findings = lint_graph(tmp_path, [node("QuantizeLinear", "x", "scale", "zero")], opset=opset, **constants)
+    quantize = node("QuantizeLinear", "x", "scale", "zero")
+    findings = lint_graph(tmp_path, [quantize], opset=opset, scale=scale, zero=zero_point)
     assert [said in finding.problem for finding in findings if said] == ([True] if said else [])
     assert bool(findings) == bool(said)
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 
 import numpy as np
 import pytest
-from dualexport.core.runner import Runner
 from dualexport.core.types import Array, TensorSpec
 from dualexport.runtimes.benchmark import Copies, Measurement, Subject, Timing, benchmark, make_feeds
 from dualexport.runtimes.machine.memory import reset_peak
@@ -53,7 +53,7 @@ class TimedRunner:
 
         yield run
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> TimedRunner:
         return self
 
     def __exit__(
@@ -78,11 +78,7 @@ class DeviceRunner(TimedRunner):
 
 def measure(clock: Clock, *runners: tuple[type[TimedRunner], float, int, int], rounds: int = 4) -> Measurement:
     subjects = [
-        Subject(
-            f"{number}",
-            None,
-            lambda kind=kind, ms=ms, batch=batch, cold=cold, number=number: kind(f"{number}", clock, ms, batch, cold),
-        )
+        Subject(str(number), None, partial(kind, str(number), clock, ms, batch, cold))
         for number, (kind, ms, batch, cold) in enumerate(runners)
     ]
     return benchmark(subjects, Timing(seconds=0.4, rounds=rounds, clock=clock))
@@ -139,7 +135,7 @@ def test_a_busy_machine_is_said() -> None:
 def test_inputs_are_random_in_their_whole_range_and_the_same_for_a_seed() -> None:
     runner = TimedRunner("", Clock(), 1, batch=64)
     values = make_feeds(runner, 0)["clip"]
-    assert (values.dtype, values.min(), values.max()) == (np.uint8, 0, 255)
+    assert (values.dtype.name, values.min(), values.max()) == ("uint8", 0, 255)
     assert np.array_equal(values, make_feeds(runner, 0)["clip"])
     assert not np.array_equal(values, make_feeds(runner, 1)["clip"])
     runner.inputs = (TensorSpec("clip", "float32", (1, 3, 4, 8, 8)),)

@@ -31,6 +31,9 @@ Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 class FakeRuntime:
     """The module cuda.bindings.runtime; `fail_at` names a call and which of its calls fails, `code` with what."""
 
+    cudaMemcpyKind = IntEnum("cudaMemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
+    cudaStreamCaptureMode = IntEnum("cudaStreamCaptureMode", {"cudaStreamCaptureModeThreadLocal": 1})
+
     def __init__(self, capability: tuple[int, int] = (8, 7), fail_at: tuple[str, int] = ("", 0)) -> None:
         self.alive: dict[int, tuple[str, Any]] = {}
         self.calls: Counter[str] = Counter()
@@ -41,8 +44,6 @@ class FakeRuntime:
         self.capturing: dict[int, list[Callable[[], None]]] = {}
         self._capability = capability
         self._next = 1000
-        self.cudaMemcpyKind = IntEnum("cudaMemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
-        self.cudaStreamCaptureMode = IntEnum("cudaStreamCaptureMode", {"cudaStreamCaptureModeThreadLocal": 1})
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
         """A call by its name, counted, and failed where it is to fail."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from dualexport.clips.scenes import ACTIONS
 from dualexport.exporter.checkpoint import build_network, read_checkpoint
-from dualexport.exporter.dualformer.network import DualFormer
+from dualexport.exporter.dualformer.network import Block, DualFormer, PatchEmbed
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
@@ -68,8 +68,9 @@ def test_the_folded_head_computes_what_the_trained_one_does() -> None:
 def test_trained_weights_are_a_checkpoint_that_computes_the_same(nano: DualFormer, tmp_path: Path) -> None:
     torch.manual_seed(0)
     trained = speed_up(init_network(DualFormer(replace(nano.config, classes=len(ACTIONS))))).eval()
-    trained.cls_head = TrainingHead(nano.config.widths[-1], len(ACTIONS)).eval()
-    nn.init.normal_(trained.cls_head.fc_cls.weight, std=0.1)
+    head = TrainingHead(nano.config.widths[-1], len(ACTIONS)).eval()
+    nn.init.normal_(head.fc_cls.weight, std=0.1)
+    trained.cls_head = head
     clip = torch.randn(1, *nano.config.clip_shape)
     with torch.no_grad():
         logits = trained(clip)
@@ -103,15 +104,17 @@ def test_actions_without_a_direction_keep_their_label(action: str) -> None:
 
 def test_the_start_tells_left_from_right_before_any_training(nano: DualFormer) -> None:
     torch.manual_seed(0)
-    backbone = init_network(DualFormer(nano.config)).backbone
+    network = init_network(DualFormer(nano.config))
+    embed = next(module for module in network.modules() if isinstance(module, PatchEmbed))
+    block = next(module for module in network.modules() if isinstance(module, Block))
     columns = torch.arange(32.0)
     frames = [torch.cos(1.2 * (columns - step)).expand(32, 32) for step in range(16)]
     right = torch.stack(frames).expand(1, 3, 16, 32, 32)
     energies = []
     with torch.no_grad():
         for clip in (right, right.flip(4)):
-            x = backbone.patch_embeds[0](clip.permute(0, 2, 3, 4, 1))
-            x = x + backbone.blocks[0][0].mlp(backbone.blocks[0][0].norm2(x))
+            x = embed(clip.permute(0, 2, 3, 4, 1))
+            x = x + block.mlp(block.norm2(x))
             energies.append(x.mean(dim=(0, 1, 2, 3)))
     eastward, westward = (slice(4 * heading, 4 * heading + 4, 2) for heading in (0, 4))
     for energy, ahead, back in ((energies[0], eastward, westward), (energies[1], westward, eastward)):

@@ -145,10 +145,8 @@ def test_ten_worst_clips_come_worst_first_with_both_predictions() -> None:
     assert differences[0] == report.largest_difference
     first = report.worst[0]
     row = logits(np.full((1, *SHAPE), int(first.name.split()[1]), np.uint8))
-    assert (first.reference.index, first.reference.probability) == (
-        int(row.argmax()),
-        pytest.approx(float(softmax(row).max())),
-    )
+    assert first.reference.index == int(row.argmax())
+    assert first.reference.probability == pytest.approx(float(softmax(row).max()))
 
 
 def test_an_artifact_that_breaks_off_fails_and_the_others_go_on() -> None:

@@ -9,13 +9,15 @@ import pytest
 from dualexport.core.errors import ClipError, RunnerError
 from dualexport.verification.lanes import LaneLostError, deal
 
+Lane = Callable[[int], int]
+
 
 def square(number: int) -> int:
     time.sleep(0.01 * (number % 3))
     return number * number
 
 
-def lost_after(tasks: int) -> Callable[[int], int]:
+def lost_after(tasks: int) -> Lane:
     """A lane that is lost over its task behind so many."""
     left = iter(range(tasks))
 
@@ -29,12 +31,15 @@ def lost_after(tasks: int) -> Callable[[int], int]:
 
 def test_results_come_in_order_though_a_lane_is_lost() -> None:
     squares = [number * number for number in range(20)]
-    assert list(deal(range(20), [[square], [square], [square]])) == squares
-    assert list(deal(range(20), [[square], [lost_after(3)], [lost_after(0)]])) == squares
+    unharmed: list[list[Lane]] = [[square], [square], [square]]
+    lost: list[list[Lane]] = [[square], [lost_after(3)], [lost_after(0)]]
+    assert list(deal(range(20), unharmed)) == squares
+    assert list(deal(range(20), lost)) == squares
 
 
 def test_a_worker_that_is_lost_is_lost_once_however_many_lanes_it_has() -> None:
-    assert list(deal(range(20), [[lost_after(0)] * 8, [square]])) == [number * number for number in range(20)]
+    lanes: list[list[Lane]] = [[lost_after(0)] * 8, [square]]
+    assert list(deal(range(20), lanes)) == [number * number for number in range(20)]
 
 
 def test_without_a_lane_it_is_an_error_and_no_endless_wait() -> None:

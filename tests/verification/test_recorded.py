@@ -10,6 +10,8 @@ from dualexport.verification.recorded import RecordedRunner
 
 
 class Doubling:
+    """A runner that doubles its input."""
+
     name = "doubling"
     inputs = outputs = (TensorSpec("x", "float32", (1, 2)),)
 

@@ -32,7 +32,7 @@ def test_plain_and_folded_agree_with_the_authors_code(size: ModelSize) -> None:
     network, expected = golden_network(size)
     outputs: dict[str, np.ndarray] = {}
     for stage, blocks in enumerate(network.backbone.blocks):
-        for index, block in enumerate(blocks):
+        for index, block in enumerate(blocks.children()):
 
             def keep(
                 _module: object, _inputs: object, output: torch.Tensor, key: str = f"block{stage}_{index}"

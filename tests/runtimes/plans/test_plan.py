@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -199,17 +201,19 @@ def test_every_device_is_faster_the_narrower_the_type() -> None:
 # ------------------------------------------------------------------------------------------------------------- graphs
 
 
-Types = dict[str, tuple[int | str, ...]]
+Types = Mapping[str, tuple[int | str, ...]]
 
 
-def save_graph(path: Path, nodes: list[onnx.NodeProto], inputs: Types, outputs: Types, **weights: np.ndarray) -> Path:
+def save_graph(
+    path: Path, nodes: list[onnx.NodeProto], inputs: Types, outputs: Types, weights: Mapping[str, Any] = {}
+) -> Path:
     """An opset 20 model; a tensor is (element type, *dims)."""
-    values = [
-        [helper.make_tensor_value_info(name, kind, list(dims)) for name, (kind, *dims) in group.items()]
+    sources, results = (
+        [helper.make_tensor_value_info(name, int(kind), dims) for name, (kind, *dims) in group.items()]
         for group in (inputs, outputs)
-    ]
+    )
     initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "graph", *values, initializers)
+    graph = helper.make_graph(nodes, "graph", sources, results, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, path)
     return path
@@ -228,7 +232,7 @@ def save_attention(path: Path, kind: int = TensorProto.FLOAT16) -> Path:
     ]
     tokens = (kind, 64, 392, 32)
     weight = np.random.default_rng(0).standard_normal((32, 16)).astype(dtype)
-    return save_graph(path, nodes, {"q": tokens, "k": tokens, "v": tokens}, {"y": (kind, 64, 392, 16)}, w=weight)
+    return save_graph(path, nodes, {"q": tokens, "k": tokens, "v": tokens}, {"y": (kind, 64, 392, 16)}, {"w": weight})
 
 
 def test_attentions_are_softmaxes_between_two_products(tmp_path: Path) -> None:
@@ -249,7 +253,7 @@ def test_macs_of_a_depth_wise_convolution_and_an_unnamed_gemm(tmp_path: Path) ->
     ]
     weights = {"w": np.ones((4, 1, 3, 3), np.float32), "g": np.ones((10, 16), np.float32)}
     types = {"x": (TensorProto.FLOAT, 1, 4, 4, 4)}, {"y": (TensorProto.FLOAT, 1, 10)}
-    work = read_graph_work(save_graph(tmp_path / "c.onnx", nodes, *types, **weights))
+    work = read_graph_work(save_graph(tmp_path / "c.onnx", nodes, *types, weights))
     assert work.macs == {"conv": 4 * 2 * 2 * 9, "node_of_y": 160}
 
 
@@ -303,7 +307,7 @@ def test_quantized_products_are_int8_and_keep_their_names(tmp_path: Path) -> Non
         "zero": np.array(0, np.int8),
     }
     types = {"x": (kind, 1, 392, 64)}, {"y": (kind, 1, 392, 256)}
-    plan = plan_file(save_graph(tmp_path / "q.onnx", nodes, *types, **weights))
+    plan = plan_file(save_graph(tmp_path / "q.onnx", nodes, *types, weights))
     assert plan.work_shares == {"int8": 1.0}
     (product,) = (layer for layer in plan.layers if layer.kind is LayerKind.GEMM)
     assert "fc1/MatMul" in product.origins
@@ -316,7 +320,7 @@ def test_standalone_padding_and_transposes_are_listed(tmp_path: Path) -> None:
     ]
     weights = {"pads": np.array([0, 1, 0, 0, 1, 0]), "w": np.ones((64, 64), np.float32)}
     types = {"x": (TensorProto.FLOAT, 1, 30, 64)}, {"y": (TensorProto.FLOAT, 1, 32, 64)}
-    plan = plan_file(save_graph(tmp_path / "p.onnx", nodes, *types, **weights))
+    plan = plan_file(save_graph(tmp_path / "p.onnx", nodes, *types, weights))
     assert [layer.label for layer in plan.movement_layers] == ["pad"]
 
 
@@ -335,7 +339,7 @@ def test_a_network_that_does_not_compile_says_why(tmp_path: Path) -> None:
     node = helper.make_node("TopK", ["x", "k"], ["y", "i"], name="top")
     types = {"x": (TensorProto.FLOAT, 5000)}, {"y": (TensorProto.FLOAT, 4000), "i": (TensorProto.INT64, 4000)}
     with pytest.raises(PlanError, match=r"top.*3840"):
-        plan_file(save_graph(tmp_path / "k.onnx", [node], *types, k=np.array([4000])))
+        plan_file(save_graph(tmp_path / "k.onnx", [node], *types, {"k": np.array([4000])}))
 
 
 def test_the_plan_of_dualformer_accounts_for_all_its_work(exported: Path) -> None:
