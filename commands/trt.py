@@ -12,7 +12,7 @@ import typer
 from ..core.choices import Compatibility, Precision
 from ..core.errors import ManifestError
 from ..core.extras import needing_extra
-from ..core.files import staged_path
+from ..core.files import staged_set
 from ..core.reporter import Reporter
 from ..core.types import Artifact
 from ..pipeline import parity
@@ -214,10 +214,10 @@ def _require_readable(model: Path) -> None:
 
 
 def _list_engine(manifest: Manifest, engine: Artifact) -> None:
-    from ..core.manifest import write_manifest
+    from ..core.manifest import add_artifacts
 
-    with staged_path(manifest.path) as staged:
-        write_manifest(replace(manifest.with_artifact(engine), folder=manifest.folder), staged)
+    with staged_set(manifest.folder) as staged:
+        add_artifacts(staged, manifest, (engine,))
 
 
 def _parse_targets(text: str | None) -> tuple[str, ...]:

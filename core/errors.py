@@ -6,12 +6,20 @@ from functools import partial
 from typing import Any
 
 
+def one_line(text: str) -> str:
+    """`text` as a terminal may show it: one line, and what is not printable (escapes, lone surrogates) spelled out."""
+    spaced = " ".join(text.split())
+    if spaced.isprintable():
+        return spaced
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in spaced)
+
+
 class DualExportError(Exception):
     """What is wrong (the message: got and expected) and how to `fix` it, each one line."""
 
     def __init__(self, message: str, *, fix: str) -> None:
-        super().__init__(message)
-        self.fix = fix
+        super().__init__(one_line(message))
+        self.fix = one_line(fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), fix=self.fix), self.args  # it may come from another process
@@ -21,8 +29,16 @@ class CheckpointError(DualExportError):
     """A checkpoint that cannot be read, or is not the network it is said to be."""
 
 
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """A checkpoint that is not there."""
+
+
 class ClipError(DualExportError):
     """A video or clip source that cannot be read as asked."""
+
+
+class ClipNotFoundError(ClipError, FileNotFoundError):
+    """A video, a folder or a list of videos that is not there."""
 
 
 class ExportError(DualExportError):
@@ -33,6 +49,10 @@ class LabelError(DualExportError):
     """A file of class names that cannot be used with the network."""
 
 
+class LabelNotFoundError(LabelError, FileNotFoundError):
+    """A file of class names or labels that is not there."""
+
+
 class LimitError(DualExportError):
     """A file of limits that cannot be read as such."""
 
@@ -41,11 +61,15 @@ class ManifestError(DualExportError):
     """A manifest that is missing, malformed, too new, or no longer fits its files."""
 
 
-class MissingDependencyError(DualExportError):
+class ManifestNotFoundError(ManifestError, FileNotFoundError):
+    """A folder without a manifest, or a file that the manifest lists and that is gone."""
+
+
+class MissingDependencyError(DualExportError, ImportError):
     """A library that this command needs is not installed."""
 
 
-class OutputError(DualExportError):
+class OutputError(DualExportError, OSError):
     """A file or folder that cannot be written."""
 
 
@@ -88,5 +112,5 @@ class LintError(DualExportError):
     """A file that cannot be read as ONNX."""
 
 
-class SelectionError(DualExportError):
+class SelectionError(DualExportError, ValueError):
     """A token selection that is not understood, or that the network's grids cannot take."""

@@ -5,24 +5,54 @@ Documented for readers in docs/manifest.md. Needs neither torch nor onnx, so an 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from .choices import Graph, ModelSize, Precision
-from .errors import ManifestError, SelectionError
-from .files import hash_file
-from .selection import Grid, SelectedGrid, Selection, parse_selections
+import msgspec
+
+from .choices import ModelSize, Precision
+from .errors import ManifestError, ManifestNotFoundError, SelectionError, one_line
+from .files import COMMIT, StagedSet, finish_commit, hash_file
+from .manifest_document import (
+    ArtifactDocument,
+    ManifestDocument,
+    ModelDocument,
+    PreprocessingDocument,
+    SchemaDocument,
+    SelectionDocument,
+    SpecDocument,
+    WeightsDocument,
+)
+from .reading import FileKind
+from .selection import SelectedGrid, Selection, parse_selections
 from .types import Artifact, Preprocessing, TensorSpec
+
+Known = TypeVar("Known", int, str)
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
 DEMO = "demo"
+LAYOUT = "RGB; float32 (batch, 3, frames, height, width)"
+MANIFEST = FileKind(
+    "a manifest",
+    ManifestError,
+    "export again with `dualexport onnx`",
+    max_bytes=16 << 20,
+    missing=ManifestNotFoundError,
+    missing_fix="run `dualexport onnx` first, or name the folder it wrote",
+)
+ARTIFACT = FileKind(
+    "the file that the manifest lists",
+    ManifestError,
+    "export again, or restore the file",
+    max_bytes=64 << 30,
+    missing=ManifestNotFoundError,
+)
 TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy", "av", "opencv-python-headless")
 
 
@@ -115,49 +145,49 @@ def tool_versions() -> dict[str, str]:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write `manifest` as JSON to `path` (a staged name; paths inside are relative to the manifest's folder)."""
-    document = {
-        "schema": SCHEMA,
-        "model": {"size": manifest.size.value, "classes": manifest.classes},
-        **({"labels": list(manifest.labels)} if manifest.labels else {}),
-        "weights": _weights_document(manifest.weights, manifest.folder),
-        "selections": [
-            {"selection": str(one.selection), "grid": one.grid, "kept": one.kept} for one in manifest.selected
-        ],
-        "preprocessing": {
-            **asdict(manifest.preprocessing),
-            "layout": "RGB; float32 (batch, 3, frames, height, width)",
-        },
-        "tools": dict(manifest.tools),
-        "artifacts": [_artifact_document(artifact, manifest.folder) for artifact in manifest.artifacts],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document = ManifestDocument(
+        schema=SCHEMA,
+        model=ModelDocument(manifest.size, manifest.classes),
+        weights=_weights_document(manifest.weights, manifest.folder),
+        preprocessing=PreprocessingDocument(**asdict(manifest.preprocessing), layout=LAYOUT),
+        tools=dict(manifest.tools),
+        artifacts=tuple(_artifact_document(artifact, manifest.folder) for artifact in manifest.artifacts),
+        labels=manifest.labels or msgspec.UNSET,
+        selections=tuple(SelectionDocument(str(one.selection), one.grid, one.kept) for one in manifest.selected),
+    )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+
+
+def add_artifacts(staged: StagedSet, manifest: Manifest, artifacts: tuple[Artifact, ...]) -> Manifest:
+    """Stage `manifest` with `artifacts` beside those that its folder lists by now; call it when all else is written.
+
+    The folder is locked from here to the end of the set, so that two runs lose no entry.
+    """
+    staged.lock()
+    merged = open_manifest(manifest)
+    for artifact in artifacts:
+        merged = merged.with_artifact(artifact)
+    write_manifest(merged, staged.path(FILE_NAME))
+    return merged
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `folder`/manifest.json.
+    """Read `folder`/manifest.json; what a killed run had begun to put into the folder is finished first.
 
     Raises ManifestError when it is missing, malformed, of a newer schema, or names a file outside `folder`.
     """
+    finish_commit(folder)
     path = folder / FILE_NAME
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ManifestError(
-            f"{path}: no such file", fix="run `dualexport onnx` first, or name the folder it wrote"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise _malformed(path, str(error)) from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(schema, int):
-        raise _malformed(path, "no schema number")
+    content = MANIFEST.read_bytes(path)
+    schema = MANIFEST.parse_json(path, content, SchemaDocument).schema
     if schema > SCHEMA:
         raise ManifestError(
             f"{path} has schema {schema}, this dualexport reads up to {SCHEMA}", fix="upgrade dualexport"
         )
     try:
-        return _parse(document, folder)
-    except (KeyError, TypeError, ValueError, SelectionError) as error:
-        raise _malformed(path, f"{type(error).__name__}: {error}") from error
+        return _parse(MANIFEST.parse_json(path, content, ManifestDocument), folder)
+    except (SelectionError, ValueError) as error:
+        raise MANIFEST.refuse(path, str(error)) from error
 
 
 def find_manifest(folder: Path | None) -> Manifest:
@@ -167,9 +197,10 @@ def find_manifest(folder: Path | None) -> Manifest:
     """
     if folder is not None:
         return read_manifest(folder)
-    if Path(FILE_NAME).is_file():
+    here = (FILE_NAME, COMMIT)  # the latter where a killed run put everything but the manifest in its place
+    if any(os.path.lexists(name) for name in here):
         return read_manifest(Path())
-    found = sorted(path.parent for path in Path().glob(f"dualformer-*/{FILE_NAME}"))
+    found = sorted({path.parent for name in here for path in Path().glob(f"dualformer-*/{name}")})
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ManifestError(f"{len(found)} exported networks are here: {names}", fix="name the one you mean")
@@ -183,7 +214,8 @@ def open_manifest(fresh: Manifest) -> Manifest:
 
     Raises ManifestError when the one that is there cannot be read: it is never overwritten then.
     """
-    if not fresh.path.exists():
+    finish_commit(fresh.folder)
+    if not os.path.lexists(fresh.path):
         return fresh
     existing = read_manifest(fresh.folder)
     return replace(fresh, artifacts=existing.artifacts) if fresh.describes_same_network(existing) else fresh
@@ -191,9 +223,7 @@ def open_manifest(fresh: Manifest) -> Manifest:
 
 def check_artifact(artifact: Artifact) -> None:
     """Raise ManifestError unless the artifact's file is there and is the one the manifest was written for."""
-    if not artifact.path.is_file():
-        raise ManifestError(f"{artifact.path}: no such file", fix="export again, or restore the file")
-    found = hash_file(artifact.path)
+    found = hash_file(ARTIFACT.require(artifact.path))
     if found != artifact.sha256:
         raise ManifestError(
             f"{artifact.path.name} has changed since it was written: SHA-256 {found[:12]}, the manifest says "
@@ -202,110 +232,80 @@ def check_artifact(artifact: Artifact) -> None:
         )
 
 
-def _malformed(path: Path, reason: str) -> ManifestError:
-    return ManifestError(f"{path} is not a manifest: {reason}", fix="export again with `dualexport onnx`")
-
-
-def _weights_document(weights: Weights, folder: Path) -> dict[str, Any]:
+def _weights_document(weights: Weights, folder: Path) -> WeightsDocument:
     if weights.checkpoint is None:
-        return {"random": True, "seed": weights.seed}
-    return {
-        "random": False,
-        "file": weights.checkpoint.name,
-        **({"demo": True} if weights.demo else {"path": Path(os.path.relpath(weights.checkpoint, folder)).as_posix()}),
-        "sha256": weights.sha256,
-        **({} if weights.selector_seed is None else {"untrained_selector_seed": weights.selector_seed}),
-    }
+        return WeightsDocument(random=True, seed=_known(weights.seed))
+    path = Path(os.path.relpath(weights.checkpoint, folder)).as_posix()
+    return WeightsDocument(
+        random=False,
+        file=weights.checkpoint.name,
+        demo=weights.demo,
+        path=msgspec.UNSET if weights.demo else path,
+        sha256=_known(weights.sha256),
+        untrained_selector_seed=weights.selector_seed,
+    )
 
 
-def _artifact_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
-    return {
-        "format": artifact.format,
-        "precision": artifact.precision.value,
-        "graph": artifact.graph.value,
-        "path": artifact.path.relative_to(folder).as_posix(),
-        "sha256": artifact.sha256,
-        "inputs": [asdict(spec) for spec in artifact.inputs],
-        "outputs": [asdict(spec) for spec in artifact.outputs],
-        "parent": artifact.parent,
-        "options": dict(artifact.options),
-    }
+def _known(value: Known | None) -> Known | msgspec.UnsetType:
+    return msgspec.UNSET if value is None else value
 
 
-def _parse(document: dict[str, Any], folder: Path) -> Manifest:
-    clip = document["preprocessing"]
+def _artifact_document(artifact: Artifact, folder: Path) -> ArtifactDocument:
+    return ArtifactDocument(
+        format=artifact.format,
+        precision=artifact.precision,
+        graph=artifact.graph,
+        path=artifact.path.relative_to(folder).as_posix(),
+        sha256=artifact.sha256,
+        inputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape) for spec in artifact.inputs),
+        outputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape) for spec in artifact.outputs),
+        parent=artifact.parent,
+        options=dict(artifact.options),
+    )
+
+
+def _parse(document: ManifestDocument, folder: Path) -> Manifest:
+    clip = document.preprocessing
     return Manifest(
         folder=folder,
-        size=ModelSize(document["model"]["size"]),
-        classes=int(document["model"]["classes"]),
-        weights=_parse_weights(document["weights"], folder),
-        preprocessing=Preprocessing(
-            frames=int(clip["frames"]),
-            stride=int(clip["stride"]),
-            size=int(clip["size"]),
-            mean=_rgb(clip["mean"]),
-            std=_rgb(clip["std"]),
-        ),
-        artifacts=tuple(_parse_artifact(entry, folder) for entry in document["artifacts"]),
-        tools={str(name): str(value) for name, value in document["tools"].items()},
-        selected=_parse_selected(document.get("selections", ())),
-        labels=_parse_labels(document),
+        size=document.model.size,
+        classes=document.model.classes,
+        weights=_parse_weights(document.weights, folder),
+        preprocessing=Preprocessing(clip.frames, clip.stride, clip.size, clip.mean, clip.std),
+        artifacts=tuple(_parse_artifact(entry, folder) for entry in document.artifacts),
+        tools=document.tools,
+        selected=_parse_selected(document.selections),
+        labels=tuple(map(one_line, document.labels or ())),
     )
 
 
-def _parse_labels(document: dict[str, Any]) -> tuple[str, ...]:
-    labels = tuple(map(str, document.get("labels", ())))
-    if labels and len(labels) != document["model"]["classes"]:
-        raise ValueError(f"{len(labels)} labels for {document['model']['classes']} classes")
-    return labels
-
-
-def _parse_selected(entries: Sequence[dict[str, Any]]) -> tuple[SelectedGrid, ...]:
-    selections = parse_selections(",".join(entry["selection"] for entry in entries)) if entries else ()
+def _parse_selected(entries: tuple[SelectionDocument, ...]) -> tuple[SelectedGrid, ...]:
+    selections = parse_selections(",".join(entry.selection for entry in entries)) if entries else ()
     return tuple(
-        SelectedGrid(selection, _grid(entry["grid"]), _grid(entry["kept"]))
-        for selection, entry in zip(selections, entries, strict=True)
+        SelectedGrid(selection, entry.grid, entry.kept) for selection, entry in zip(selections, entries, strict=True)
     )
 
 
-def _grid(extents: Sequence[int]) -> Grid:
-    frames, height, width = map(int, extents)
-    return (frames, height, width)
-
-
-def _parse_weights(source: dict[str, Any], folder: Path) -> Weights:
-    if source["random"]:
-        return Weights(seed=int(source["seed"]))
-    demo, selector_seed = bool(source.get("demo")), source.get("untrained_selector_seed")
+def _parse_weights(source: WeightsDocument, folder: Path) -> Weights:
+    if source.random:
+        return Weights(seed=source.seed or 0)
     return Weights(
-        checkpoint=Path(source["file"]) if demo else folder / source["path"],
-        sha256=str(source["sha256"]),
-        selector_seed=selector_seed,
-        demo=demo,
+        checkpoint=Path(source.file or "") if source.demo else folder / (source.path or ""),
+        sha256=source.sha256 or None,
+        selector_seed=source.untrained_selector_seed,
+        demo=source.demo,
     )
 
 
-def _parse_artifact(entry: dict[str, Any], folder: Path) -> Artifact:
-    relative = Path(entry["path"])
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"the artifact path {entry['path']!r} leaves the manifest's folder")
+def _parse_artifact(entry: ArtifactDocument, folder: Path) -> Artifact:
     return Artifact(
-        format=str(entry["format"]),
-        precision=Precision(entry["precision"]),
-        graph=Graph(entry["graph"]),
-        path=folder / relative,
-        sha256=str(entry["sha256"]),
-        inputs=tuple(_parse_spec(spec) for spec in entry["inputs"]),
-        outputs=tuple(_parse_spec(spec) for spec in entry["outputs"]),
-        parent=entry["parent"],
-        options=entry.get("options", {}),
+        format=entry.format,
+        precision=entry.precision,
+        graph=entry.graph,
+        path=folder / entry.path,
+        sha256=entry.sha256,
+        inputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape) for spec in entry.inputs),
+        outputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape) for spec in entry.outputs),
+        parent=entry.parent,
+        options=entry.options,
     )
-
-
-def _parse_spec(spec: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(str(spec["name"]), str(spec["dtype"]), tuple(int(extent) for extent in spec["shape"]))
-
-
-def _rgb(values: list[float]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return (red, green, blue)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..clips.read_ahead import ReadAhead
 from ..core.choices import Precision
 from ..core.errors import ParityError
-from ..core.files import staged_path
+from ..core.files import staged_set
 from ..core.reporter import Reporter
 from ..core.runner import Runner
 from ..core.types import Artifact, Clip, Preprocessing
@@ -52,25 +52,22 @@ def export_proven(
     reporter: Reporter,
 ) -> tuple[tuple[Artifact, ...], tuple[ComparisonReport, ...]]:
     """Export every variant under a temporary name and compare it on the proof's clips; all files appear, or none."""
-    from ..core.manifest import tool_versions, write_manifest
+    from ..core.manifest import add_artifacts, tool_versions
     from ..exporter.onnx_export import export_onnx
 
-    with ExitStack() as staging:
-        staged_manifest = staging.enter_context(staged_path(manifest.path))
+    with staged_set(manifest.folder) as staging:
         staged = {}
         for options in variants:
-            final = manifest.folder / f"{manifest.name}.{options.precision.value}.onnx"
-            path = staging.enter_context(staged_path(final))
-            staged[final] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=reporter)
-        reports = compare_artifacts(network, {path.name: file for path, file in staged.items()}, proof, reporter)
+            name = f"{manifest.name}.{options.precision.value}.onnx"
+            path = staging.path(name)
+            staged[name] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=reporter)
+        reports = compare_artifacts(network, staged, proof, reporter)
         for options in variants:
             if options.precision is Precision.FP16:  # before a failed comparison ends this: it may be the reason
                 note_half_precision(network, options, proof.clips, reporter)
         require_parity(reports)
-        artifacts = tuple(replace(file, path=path) for path, file in staged.items())
-        for artifact in artifacts:
-            manifest = manifest.with_artifact(artifact)
-        write_manifest(replace(manifest, tools=tool_versions()), staged_manifest)
+        artifacts = tuple(replace(file, path=manifest.folder / name) for name, file in staged.items())
+        add_artifacts(staging, replace(manifest, tools=tool_versions()), artifacts)
     return artifacts, reports
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core.choices import Graph, Method, Precision
 from ..core.errors import QuantizationError
-from ..core.files import hash_file, staged_path
+from ..core.files import hash_file, staged_set
 from ..core.reporter import Reporter
 from ..core.types import Artifact, Clip
 from . import parity
@@ -176,21 +175,18 @@ def _write(
     from ..calibration.calibrate import FILE_NAME, WEIGHTS_NAME, write_calibration
     from ..calibration.linear_layers import find_layers, read_graph
     from ..calibration.qdq import quantize_graph
-    from ..core.manifest import tool_versions, write_manifest
+    from ..core.manifest import add_artifacts, tool_versions
     from ..graphs.work import read_graph_work
 
     final = manifest.folder / name_int8(manifest, base.precision)
-    with ExitStack() as staging:
-        path, ranges, weights, staged_manifest = (
-            staging.enter_context(staged_path(target))
-            for target in (final, manifest.folder / FILE_NAME, manifest.folder / WEIGHTS_NAME, manifest.path)
-        )
+    with staged_set(manifest.folder) as staging:
+        path = staging.path(final.name)
         reporter("writing the INT8 graph")
         model = read_graph(base.path)
         model = quantize_graph(model, find_layers(model), calibration, kept)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        write_calibration(calibration, ranges, weights)
+        write_calibration(calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))
         artifact = Artifact(
             format="onnx",
             precision=Precision.INT8,
@@ -212,8 +208,7 @@ def _write(
         report = _prove(manifest, artifact, final.name, clips, reporter) if clips is not None else None
         shares = read_graph_work(path).shares
         artifact = replace(artifact, path=final)
-        manifest = replace(manifest.with_artifact(artifact), tools=tool_versions())
-        write_manifest(manifest, staged_manifest)
+        add_artifacts(staging, replace(manifest, tools=tool_versions()), (artifact,))
     return Quantized(artifact, calibration, tuple(sorted(kept)), shares, report, reused)
 
 
