@@ -24,7 +24,7 @@ from ..pipeline.verify import inputs
 from ..pipeline.verify.sections import BENCH_FILE, BENCH_FORMAT
 from ..runtimes.tensorrt.engine_file import FORMAT
 from . import console
-from .options import Folders, Json
+from .options import MOST_BATCH, Folders, Json
 
 if TYPE_CHECKING:
     from ..core.manifest import Manifest
@@ -45,10 +45,12 @@ def bench(
     against: Annotated[str, typer.Option(metavar="all|fp16,...", help="Which artifacts: precisions or files.")] = "all",
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Only artifacts that were exported with this batch; may be repeated."),
+        typer.Option(min=1, max=MOST_BATCH, help="Only artifacts that were exported with this batch; may be repeated."),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="To measure each artifact for, after its warm-up.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=2, help="In how many alternating rounds.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3600.0, help="To measure each artifact for, after its warm-up.")
+    ] = 10.0,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="In how many alternating rounds.")] = 5,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, for --runtime torch.")] = None,
     as_json: Json = False,
 ) -> None:

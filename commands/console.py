@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +18,15 @@ from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from ..core.reporter import Reporter
 
@@ -60,12 +63,41 @@ def to_plain(value: Any) -> Any:
 
 def note(message: str) -> None:
     """A line the user should see although nothing failed, on stderr."""
-    print(f"note: {message}", file=sys.stderr)
+    print_line(f"note: {message}")
 
 
 def print_error(message: str, fix: str) -> None:
     """The two lines of every error, on stderr."""
-    print(f"error: {' '.join(message.split())}\nfix: {' '.join(fix.split())}", file=sys.stderr)
+    print_line(f"error: {' '.join(message.split())}")
+    print_line(f"fix: {' '.join(fix.split())}")
+
+
+def print_line(text: str) -> None:
+    """A line on stderr, where everything goes that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def prepare_streams() -> None:
+    """Have characters that the terminal's encoding lacks escaped, so that no name can fail to be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write the results that are still buffered; raises OSError where they cannot be written."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def drop_broken_streams() -> None:
+    """Let go of the streams that cannot be written any more, which Python would try again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -87,17 +119,24 @@ def show_progress() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield Reporter(_LineProgress(), note)
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(compact=True),
-    )
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), _Counted())
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
         yield Reporter(_LiveProgress(display), note)
+
+
+class _Counted(ProgressColumn):
+    """How much of counted work is done, and in what time the rest will be; nothing of work that is not counted."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or task.finished:
+            return Text()
+        left = f", about {_say_seconds(task.time_remaining)} left" if task.time_remaining else ""
+        return Text(f"{task.completed:g}/{task.total:g}{left}")
+
+
+def _say_seconds(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 class _LineProgress:
@@ -119,8 +158,7 @@ class _LineProgress:
     def _tell_left(self, now: float, done: int, total: int | None) -> str:
         if total is None or not self._started_with < done < total:
             return ""
-        seconds = round((now - self._started_at) / (done - self._started_with) * (total - done))
-        return f", about {seconds // 60} min {seconds % 60} s left" if seconds >= 60 else f", about {seconds} s left"
+        return f", about {_say_seconds((now - self._started_at) / (done - self._started_with) * (total - done))} left"
 
 
 class _LiveProgress:

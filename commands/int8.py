@@ -52,7 +52,7 @@ def int8(
     ] = None,
     method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.PERCENTILE,
     max_clips: Annotated[
-        int, typer.Option(min=1, help="At most so many clips, evenly spread over the source.")
+        int, typer.Option(min=1, max=1_000_000, help="At most so many clips, evenly spread over the source.")
     ] = USUAL_CLIPS,
     views: Views = 1,
     keep_fp16: Annotated[

@@ -18,7 +18,7 @@ from ..core.selection import parse_selections
 from ..exporter.dualformer.token_grids import list_selected_grids
 from ..pipeline import parity
 from . import console
-from .options import Clips, Json, LogitTolerance, SkipUnreadable, Views
+from .options import MOST_BATCH, MOST_SEED, Clips, Json, LogitTolerance, SkipUnreadable, Views
 
 EPILOG = "Example:\n\ndualexport onnx --model demo --clips videos/labels.csv"
 
@@ -60,9 +60,9 @@ def onnx(
         list[Precision] | None,
         typer.Option(help="May be repeated. Default: fp32 and fp16. Int8 needs --clips and is made from those two."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips an inference; fixed in the file.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Clips an inference; fixed in the file.")] = 1,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the random weights.")] = 0,
     stts: Annotated[
         str | None,
         typer.Option(metavar="SELECTIONS", help="Go on with a part of the tokens, for example T0:0.5,S2:0.74."),

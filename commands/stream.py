@@ -44,12 +44,16 @@ def stream(
         typer.Option(metavar="FILE", help="Class names, one a line, in order. Default: those of the export."),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(min=1, help="Frames from one window to the next. Default: half a window.")
+        int | None, typer.Option(min=1, max=100_000, help="Frames from one window to the next. Default: half a window.")
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a live source may deliver nothing.")] = 10.0,
-    retries: Annotated[int, typer.Option(min=0, help="How often a source that broke off is opened again.")] = 3,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600.0, help="Seconds that a live source may deliver nothing.")
+    ] = 10.0,
+    retries: Annotated[
+        int, typer.Option(min=0, max=1000, help="How often a source that broke off is opened again.")
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")] = False,
 ) -> None:
     """Classify a source as it goes on: a sliding window of its newest frames, one line a window.

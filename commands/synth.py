@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import Json
+from .options import MOST_SEED, Json
 
 if TYPE_CHECKING:
     from ..clips.synthetic import Dataset
@@ -18,8 +18,10 @@ EPILOG = "Example:\n\ndualexport synth --output videos --clips 12"
 
 def synth(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the videos and labels.csv go.")],
-    clips: Annotated[int, typer.Option(min=1, help="Videos; any twelve in a row show each action once.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
+    clips: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Videos; any twelve in a row show each action once.")
+    ] = 24,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same videos.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write labelled .mp4 files of generated scenes: twelve actions that no single frame tells apart."""

@@ -55,7 +55,8 @@ def trt(
         Path | None, typer.Option(metavar="FILE", help="Kernel timings to reuse and keep. Default: beside the engine.")
     ] = None,
     workspace: Annotated[
-        float | None, typer.Option(metavar="GIB", min=0.01, help="Most memory that a layer may take for itself.")
+        float | None,
+        typer.Option(metavar="GIB", min=0.01, max=1024.0, help="Most memory that a layer may take for itself."),
     ] = None,
     compatible: Annotated[
         Compatibility,

@@ -49,11 +49,11 @@ def verify(
     skip_unreadable: SkipUnreadable = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Spread the videos over N processes; with --ray, over N workers."),
+        typer.Option(min=1, max=1024, help="Spread the videos over N processes; with --ray, over N workers."),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS]", help="Spread the videos over a Ray cluster: without ADDRESS, the one here."),
+        typer.Option(metavar="auto|HOST:PORT", help="Spread the videos over a Ray cluster; auto: the one here."),
     ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare block by block, on the first 4 clips: where an error enters.")
@@ -88,7 +88,7 @@ def verify(
     if clips is None and (workers or ray or reference is Reference.STORED):
         raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
     if ray and ray not in ("auto", "local") and ":" not in ray:
-        raise typer.BadParameter(f"{ray} is no address: put DIR before --ray, or give HOST:PORT", param_hint="--ray")
+        raise typer.BadParameter(f"{ray} is no address: give HOST:PORT, or auto", param_hint="--ray")
     from ..verification.limits import read_limits
 
     write.check_reports(report or ())

@@ -16,6 +16,7 @@ from ..plans.parse import Compilation
 from .library import LINT_FIX, RecordingLogger, describe_bindings, parse_network, trt
 
 PERCENT = 100
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +78,27 @@ def _inspect(serialized: Any, logger: RecordingLogger) -> str | None:
 
 @contextmanager
 def _hold_interrupts() -> Iterator[threading.Event]:
-    """Keeps Ctrl-C until the block is over, and tells that one came: raised in a callback of TensorRT it is lost."""
+    """Keep Ctrl-C and SIGTERM until the block is over, and tell that one came: TensorRT's callbacks would lose it."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # where Python handles no signals
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    came: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        came.append(number)
+        interrupted.set()
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in (one for one, handler in before.items() if callable(handler)):
+        signal.signal(number, hold)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
-        if interrupted.is_set():
-            raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 class _BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no type hints

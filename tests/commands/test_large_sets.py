@@ -200,14 +200,14 @@ def test_a_stored_reference_is_of_one_network(
 def test_what_cannot_be_spread_is_refused_by_name(
     exported: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for options in (("--workers", 2), ("--ray",), ("--reference", "stored")):
+    for options in (("--workers", 2), ("--ray", "auto"), ("--reference", "stored")):
         code, _, err = run(capsys, "verify", exported, *options)
         assert (code, "--workers, --ray and --reference stored" in " ".join(err.split())) == (2, True)
     code, _, err = run(capsys, "verify", "--clips", video, "--ray", exported)
     assert (code, "is no address" in " ".join(err.split())) == (2, True)
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "dualexport.verification.ray_pool", raising=False)
-    result = run(capsys, "verify", exported, "--clips", video, "--ray")
+    result = run(capsys, "verify", exported, "--clips", video, "--ray", "auto")
     assert_refused(result, "`dualexport verify --ray` needs ray, which is not installed")
 
 
