@@ -25,7 +25,7 @@ def main() -> None:
         for number in ENDING:
             if signal.getsignal(number) == signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
                 signal.signal(number, end)
-        from .cli import main as run_command_line
+        from .cli import main as run_command_line  # noqa: PLC0415  # it takes time: Ctrl-C may come
 
         run_command_line()
     except SystemExit as ended:
