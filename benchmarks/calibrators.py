@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from dualexport.calibration.linear_layers import find_layers, read_graph
+from dualexport.calibration.linear_layers import find_layers
 from dualexport.calibration.observe import list_inputs, make_observable, observe
 from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Precision
 from dualexport.core.manifest import find_manifest
 from dualexport.core.reporter import no_progress
 from dualexport.core.types import Clip
+from dualexport.graphs.load import load_graph
 from dualexport.pipeline.quantize import find_folded
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from onnxruntime.quantization import CalibrationMethod
@@ -43,9 +44,9 @@ BARE_RUNS = 4
 
 def prepare(name: str, graph: Path, clips: list[Clip], scratch: Path) -> Callable[[], object]:
     """What measures the ranges of `clips`; making its session is not timed, as the bare runs' is not."""
-    layers = find_layers(read_graph(graph))
+    layers = find_layers(load_graph(graph))
     if name == OURS:
-        onnx.save(make_observable(read_graph(graph), layers), scratch / "observable.onnx")
+        onnx.save(make_observable(load_graph(graph), layers), scratch / "observable.onnx")
         runner = OnnxRunner(scratch / "observable.onnx", spinning=False)
         return lambda: observe(runner, layers, clips, no_progress)
     wanted, select = set(list_inputs(layers)), CalibraterBase.select_tensors_to_calibrate

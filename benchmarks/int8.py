@@ -33,13 +33,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from dualexport.calibration.linear_layers import find_layers, read_graph
+from dualexport.calibration.linear_layers import find_layers
 from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Method, Precision
 from dualexport.core.errors import DualExportError
 from dualexport.core.manifest import find_manifest
 from dualexport.core.reporter import SILENT
 from dualexport.core.types import Clip
+from dualexport.graphs.load import load_graph
 from dualexport.graphs.work import read_graph_work
 from dualexport.pipeline.quantize import QuantizeOptions, find_folded, quantize_network
 from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
@@ -191,7 +192,7 @@ def list_makers(
 ) -> Iterator[Iterator[Entry]]:
     """One maker a quantizer; each makes its files when it is gone through."""
     yield make_ours(options.folder, scratch, source, options.methods)
-    clips, layers = list(source), [layer.node for layer in find_layers(read_graph(reference))]
+    clips, layers = list(source), [layer.node for layer in find_layers(load_graph(reference))]
     plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
     if options.modelopt is None:
         print("ModelOpt: not installed, see --modelopt", flush=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
@@ -33,14 +31,6 @@ class LinearLayer:
     weight: NDArray[np.float32]
     bias: str | None = None
     parts: int = 1
-
-
-def read_graph(path: Path) -> ModelProto:
-    """The ONNX file at `path`. Raises QuantizationError for a file that is none."""
-    try:
-        return onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise QuantizationError(f"{path} is not a readable ONNX file", fix="export again") from error
 
 
 def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:

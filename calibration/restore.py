@@ -15,7 +15,8 @@ from onnx import ModelProto, NodeProto
 from ..core.errors import QuantizationError
 from ..core.reporter import Progress
 from ..core.types import Clip
-from .linear_layers import LinearLayer, find_layers, read_graph
+from ..graphs.load import load_graph
+from .linear_layers import LinearLayer, find_layers
 from .observe import fill_batch
 from .qdq import assemble
 from .sensitivity import OpenRunner
@@ -62,7 +63,7 @@ class QuantizedGraph:
 
 def read_quantized(path: Path, base: Path) -> QuantizedGraph:
     """The quantized graph at `path` beside its base. Raises QuantizationError where no layer of the base is INT8."""
-    model, original = read_graph(path), read_graph(base)
+    model, original = load_graph(path), load_graph(base)
     linear = find_layers(original)
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     products = {

@@ -45,6 +45,14 @@ class ExportError(DualExportError):
     """A network that could not be written as ONNX."""
 
 
+class GraphError(DualExportError):
+    """A file that cannot be read as ONNX, or whose graph is unsound."""
+
+
+class GraphNotFoundError(GraphError, FileNotFoundError):
+    """An ONNX file that is not there."""
+
+
 class LabelError(DualExportError):
     """A file of class names that cannot be used with the network."""
 

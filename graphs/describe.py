@@ -7,30 +7,23 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from ..core.choices import Graph, Precision
 from ..core.errors import ExportError
 from ..core.files import hash_file
 from ..core.types import Artifact, TensorSpec
+from .load import load_graph
 
 
 def describe_onnx(path: Path) -> Artifact:
     """The ONNX file at `path`: its inputs and outputs, and the precision that its weights and Q/DQ pairs say.
 
-    Raises ExportError for a file that is not ONNX or whose inputs have no fixed shape.
+    Raises GraphError for a file that is not ONNX, ExportError for one whose inputs have no fixed shape.
     """
-    try:
-        graph = onnx.load(path).graph
-        weights = {tensor.name for tensor in graph.initializer}
-        inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
-        outputs = tuple(_spec(value) for value in graph.output)
-    except OSError as error:
-        raise ExportError(
-            f"cannot read {path}: {error.strerror or error}", fix="give the path of an ONNX file"
-        ) from error
-    except DecodeError as error:
-        raise ExportError(f"{path} is not an ONNX file", fix="give a file that `dualexport onnx` wrote") from error
+    graph = load_graph(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
+    outputs = tuple(_spec(value) for value in graph.output)
     return Artifact("onnx", _precision(graph), Graph.PLAIN, path.absolute(), hash_file(path), inputs, outputs, None)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from ..core.choices import TensorRTRelease
-from ..core.errors import LintError
+from ..core.errors import GraphError
 from ..core.types import Array
+from .load import STANDARD_DOMAINS, infer_shapes, list_nodes, load_graph
 from .tensorrt_support import (
     MAX_DIMENSIONS,
     MAX_TOPK,
@@ -24,7 +24,6 @@ from .tensorrt_support import (
     UNREAD_TYPES,
 )
 
-_STANDARD_DOMAINS = ("", "ai.onnx")
 _10 = (TensorRTRelease.V10_0, TensorRTRelease.V10_3)
 
 
@@ -53,10 +52,12 @@ class _GraphFacts:
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def constant(self, node: onnx.NodeProto, index: int) -> Array | None:
-        """The value of input `index` of `node`, None where it is absent or no constant."""
-        if index >= len(node.input) or node.input[index] not in self.constants:
+        """The numbers that input `index` of `node` always has, None where it is absent, empty or no constant."""
+        tensor = self.constants.get(node.input[index]) if index < len(node.input) else None
+        if tensor is None or tensor.data_type == onnx.TensorProto.STRING:
             return None
-        return numpy_helper.to_array(self.constants[node.input[index]])
+        values = numpy_helper.to_array(tensor)
+        return values if values.size else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,37 +72,23 @@ class _Problem:
 def lint_onnx(model_path: Path, releases: Sequence[TensorRTRelease] = tuple(TensorRTRelease)) -> tuple[Finding, ...]:
     """What in the ONNX file TensorRT will not read, in the graph's order; empty when all of `releases` read it.
 
-    Raises LintError when the file is not ONNX.
+    Raises GraphError when the file is not ONNX.
     """
-    facts = _gather_facts(_load(model_path))
+    facts = _gather_facts(load_graph(model_path))
     findings = [*_lint_opset(facts), *_lint_inputs(facts)]
-    for node in _all_nodes(facts.model.graph):
+    for node in list_nodes(facts.model.graph):
         name = node.name or f"the {node.op_type} that makes {node.output[0]}"
         for problem in (problem for rule in _NODE_RULES for problem in rule(node, facts)):
             findings.append(_finding(name, node.op_type, problem))
     return tuple(_restrict(findings, releases))
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load(path)
-    except OSError as error:
-        raise LintError(
-            f"cannot read {path}: {error.strerror or error}", fix="give the path of an ONNX file"
-        ) from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise LintError(f"{path} is not a readable ONNX file", fix="export it again") from error
-    if not model.graph.node:
-        raise LintError(f"{path} holds no node", fix="give an ONNX file of a network")
-    return model
-
-
 def _gather_facts(model: onnx.ModelProto) -> _GraphFacts:
-    opset = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS), default=0)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), default=0)
     facts = _GraphFacts(model, opset)
     try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except onnx.shape_inference.InferenceError:
+        graph = infer_shapes(model)
+    except GraphError:
         graph = model.graph
     for entry in (*graph.input, *graph.value_info, *graph.output):
         tensor = entry.type.tensor_type
@@ -127,14 +114,6 @@ def _constant_nodes(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield tensor
 
 
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _all_nodes(attribute.g)
-
-
 def _lint_opset(facts: _GraphFacts) -> Iterator[Finding]:
     for release in TensorRTRelease:
         if facts.opset not in release.opsets:
@@ -154,7 +133,7 @@ def _lint_inputs(facts: _GraphFacts) -> Iterator[Finding]:
 
 
 def _lint_operator(node: onnx.NodeProto, _: _GraphFacts) -> Iterator[_Problem]:
-    if node.domain not in _STANDARD_DOMAINS:
+    if node.domain not in STANDARD_DOMAINS:
         yield _Problem(
             f"operator {node.domain}.{node.op_type} is no standard operator; TensorRT would need a plugin for it",
             "export without fusions made for another runtime",

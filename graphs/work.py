@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from ..core.choices import Precision
 from ..core.errors import PlanError
+from .load import infer_shapes, load_graph
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -68,22 +68,15 @@ class GraphWork:
 
 
 def read_graph_work(path: Path) -> GraphWork:
-    """The work in the ONNX file at `path`. Raises PlanError when it is no ONNX file or its inputs are dynamic."""
-    try:
-        model = onnx.load(path)
-    except OSError as error:
-        raise PlanError(
-            f"cannot read {path}: {error.strerror or error}", fix="give the path of an ONNX file"
-        ) from error
-    except DecodeError as error:
-        raise PlanError(f"{path} is not an ONNX file", fix="give a file that `dualexport onnx` wrote") from error
+    """The work in the ONNX file at `path`. Raises GraphError when it is none, PlanError when its inputs are dynamic."""
+    model = load_graph(path)
     _refuse_dynamic_inputs(model)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    inferred = infer_shapes(model, data_prop=True)
     shapes = _list_shapes(inferred)
     macs: dict[str, int] = defaultdict(int)
     uncounted = []
     for node in model.graph.node:
-        count = _count_macs(node, shapes)
+        count = _count_known(node, shapes)
         if count is None:
             uncounted.append(parser_name(node))
         elif count:
@@ -116,7 +109,7 @@ def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[
     """
     dequantized = set[str]()
     for node in graph.node:  # in an order in which what a node reads is made before it
-        if node.op_type == "DequantizeLinear" or (node.op_type in _MOVES and node.input[0] in dequantized):
+        if node.op_type == "DequantizeLinear" or (node.op_type in _MOVES and dequantized.issuperset(node.input[:1])):
             dequantized.add(node.output[0])
     types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.value_info, *graph.output)}
     found = {}
@@ -136,6 +129,14 @@ def _list_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
         if entry.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
             shapes[entry.name] = tuple(dim.dim_value for dim in dims)
     return shapes
+
+
+def _count_known(node: onnx.NodeProto, shapes: Shapes) -> int | None:
+    """`_count_macs`, None also where the file's shapes do not fit the operator."""
+    try:
+        return _count_macs(node, shapes)
+    except (IndexError, ValueError):
+        return None
 
 
 def _count_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:

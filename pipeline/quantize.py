@@ -61,12 +61,13 @@ def quantize_network(
     without clips that one is used. All files appear, or none. Raises QuantizationError when there is neither, when
     the calibration is of another graph, or for a graph that cannot be quantized.
     """
-    from ..calibration.linear_layers import find_layers, match_layers, read_graph
+    from ..calibration.linear_layers import find_layers, match_layers
+    from ..graphs.load import load_graph
 
     reference = find_folded(manifest, Precision.FP32)
     base = find_folded(manifest, options.base)
     reporter("reading the graphs")
-    layers = find_layers(read_graph(reference.path))
+    layers = find_layers(load_graph(reference.path))
     kept = match_layers(layers, options.keep)
     calibration = reuse_calibration(manifest, reference, clips, options.method)
     reused = calibration is not None
@@ -142,13 +143,13 @@ def measure(
     import onnx
 
     from ..calibration.calibrate import calibrate
-    from ..calibration.linear_layers import read_graph
     from ..calibration.observe import make_observable
+    from ..graphs.load import load_graph
     from ..runtimes.onnx_runner import OnnxRunner
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observable.onnx"
-        onnx.save(make_observable(read_graph(reference.path), layers), path)
+        onnx.save(make_observable(load_graph(reference.path), layers), path)
         with OnnxRunner(path, spinning=False) as runner:
             calibration = calibrate(runner, reference.sha256, layers, clips, method, reporter)
     if len(calibration.clips) < FEW_CLIPS:
@@ -173,16 +174,17 @@ def _write(
     import onnx
 
     from ..calibration.calibrate import FILE_NAME, WEIGHTS_NAME, write_calibration
-    from ..calibration.linear_layers import find_layers, read_graph
+    from ..calibration.linear_layers import find_layers
     from ..calibration.qdq import quantize_graph
     from ..core.manifest import add_artifacts, tool_versions
+    from ..graphs.load import load_graph
     from ..graphs.work import read_graph_work
 
     final = manifest.folder / name_int8(manifest, base.precision)
     with staged_set(manifest.folder) as staging:
         path = staging.path(final.name)
         reporter("writing the INT8 graph")
-        model = read_graph(base.path)
+        model = load_graph(base.path)
         model = quantize_graph(model, find_layers(model), calibration, kept)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)

@@ -31,10 +31,11 @@ def rank_sensitivity(
     manifest: Manifest, calibration: Calibration, clips: Iterable[Clip], reporter: Reporter
 ) -> tuple[LayerNoise, ...]:
     """The share of the output's error of each linear layer, on the first clips; the worst first."""
-    from ..calibration.linear_layers import find_layers, read_graph
+    from ..calibration.linear_layers import find_layers
     from ..calibration.sensitivity import rank_layers
+    from ..graphs.load import load_graph
 
-    model = read_graph(find_folded(manifest, Precision.FP32).path)
+    model = load_graph(find_folded(manifest, Precision.FP32).path)
     few = tuple(islice(clips, SENSITIVITY_CLIPS))
     return rank_layers(model, find_layers(model), calibration, few, open_graph, reporter)
 
@@ -73,13 +74,14 @@ def _measure_agreement(
     reference: Artifact, calibration: Calibration, kept: frozenset[str], clips: Iterable[Clip]
 ) -> float:
     """Share of clips whose best class is the FP32 graph's, with the layers `kept` unquantized."""
-    from ..calibration.linear_layers import find_layers, read_graph
+    from ..calibration.linear_layers import find_layers
     from ..calibration.qdq import quantize_graph
+    from ..graphs.load import load_graph
     from ..runtimes.onnx_runner import OnnxRunner
     from ..verification.compare import Candidate, compare
     from ..verification.limits import Limits
 
-    model = read_graph(reference.path)
+    model = load_graph(reference.path)
     quantized = quantize_graph(model, find_layers(model), calibration, kept)
     with OnnxRunner(reference.path) as expected, open_graph(quantized) as runner:
         comparison = compare(expected, {"int8": Candidate(runner, Limits())}, ReadAhead(clips), names=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,22 +11,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from ..core.choices import Provider
-from ..core.errors import MissingDependencyError, RunnerError
+from ..core.errors import DualExportError, MissingDependencyError, RunnerError
 from ..core.types import Array, TensorSpec
+from ..graphs.load import GRAPH
 
 ERRORS_ONLY = 3
-FAILURES = (
-    failures.Fail,
-    failures.InvalidArgument,
-    failures.InvalidGraph,
-    failures.InvalidProtobuf,
-    failures.NoSuchFile,
-    failures.NotImplemented,
-    failures.RuntimeException,
-)
+CLIP_RANK = 5  # (batch, 3, frames, height, width), or (batch, frames, height, width, 3) of uint8
+FIX = "give a file that `dualexport onnx` wrote: one input of fixed shape, and logits"
 NUMPY_TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -54,41 +47,37 @@ class OnnxRunner:
         options.intra_op_num_threads = threads or 0
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.enable_mem_pattern = False  # no faster here, and it keeps a second set of buffers from run two on
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, **_choose_provider(provider, options))
-        except FAILURES as error:
-            raise RunnerError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}: {str(error).splitlines()[0]}",
-                fix="export it again with `dualexport onnx`",
-            ) from error
+        arguments = _choose_provider(provider, options)
+        with translated(f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}"):
+            self._session = onnxruntime.InferenceSession(GRAPH.require(path), options, **arguments)
         self.name = f"ONNX Runtime {onnxruntime.__version__} ({PROVIDER_TITLES[provider]})"
         self._memory = "cpu" if provider is Provider.CPU else "cuda"
-        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+        self.inputs = tuple(read_spec(value, path) for value in self._session.get_inputs())
+        self.outputs = tuple(read_spec(value, path) for value in self._session.get_outputs())
+        _require_classifier(self.inputs, self.outputs, path)
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch; shapes and types as `inputs` and `outputs` say. Raises RunnerError where it breaks off."""
-        try:
+        with translated(f"{self.name} broke off"):
             values = self._session.run(None, dict(feeds))
-        except FAILURES as error:
-            raise RunnerError(
-                f"{self.name} broke off: {str(error).splitlines()[0]}", fix="export it again with `dualexport onnx`"
-            ) from error
         return {spec.name: np.asarray(value) for spec, value in zip(self.outputs, values, strict=True)}
 
     @contextmanager
     def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
         """A function that runs one batch on inputs that are where the provider computes, and leaves outputs there."""
-        binding = self._session.io_binding()
-        for spec in self.inputs:
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[spec.name]), self._memory, 0)
-            binding.bind_ortvalue_input(spec.name, value)
-        for spec in self.outputs:
-            binding.bind_output(spec.name, self._memory)
+        with translated(f"{self.name} cannot take its inputs"):
+            binding = self._session.io_binding()
+            for spec in self.inputs:
+                values = np.ascontiguousarray(feeds[spec.name])
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(values, self._memory, 0)
+                binding.bind_ortvalue_input(spec.name, value)
+            for spec in self.outputs:
+                binding.bind_output(spec.name, self._memory)
 
         def run() -> None:
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
+            with translated(f"{self.name} broke off"):
+                self._session.run_with_iobinding(binding)
+                binding.synchronize_outputs()
 
         yield run
 
@@ -123,7 +112,7 @@ def _add_rtx_devices(options: onnxruntime.SessionOptions) -> None:
     if not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
         try:
             onnxruntime.register_execution_provider_library(name, package.get_library_path())
-        except FAILURES as error:
+        except Exception as error:  # see `translated`
             raise _missing(Provider.TENSORRT_RTX, fix) from error
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not devices:
@@ -138,5 +127,39 @@ def _missing(provider: Provider, fix: str) -> MissingDependencyError:
     )
 
 
-def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
-    return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(int(extent) for extent in value.shape))
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn whatever ONNX Runtime raises into a RunnerError.
+
+    It has no common base: there are its own errors, and those of its binding (UnicodeDecodeError for a message with
+    bytes of a damaged file, RuntimeError, ValueError, MemoryError).
+    """
+    try:
+        yield
+    except DualExportError:
+        raise
+    except Exception as error:  # as above
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunnerError(f"{doing}: {reason}", fix="export it again with `dualexport onnx`") from error
+
+
+def read_spec(value: onnxruntime.NodeArg, path: Path) -> TensorSpec:
+    """An input or output of a session; raises RunnerError for one of another type, or without a fixed shape."""
+    if value.type not in NUMPY_TYPES:
+        known = ", ".join(NUMPY_TYPES.values())
+        raise RunnerError(f"{path.name}: {value.name} is a {value.type}, not one of {known}", fix=FIX)
+    if not all(isinstance(extent, int) and extent > 0 for extent in value.shape):
+        shown = ", ".join(map(str, value.shape))
+        raise RunnerError(f"{path.name}: {value.name} has the dynamic shape ({shown})", fix=FIX)
+    return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(value.shape))
+
+
+def _require_classifier(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], path: Path) -> None:
+    """Raise RunnerError unless the graph takes a batch of clips, and nothing else, and its first output are logits."""
+    if len(inputs) != 1 or len(inputs[0].shape) != CLIP_RANK:
+        shown = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs) or "nothing"
+        raise RunnerError(f"{path.name} takes {shown}, not one batch of clips of five dimensions", fix=FIX)
+    batch = inputs[0].shape[0]
+    if not outputs or len(outputs[0].shape) != 2 or outputs[0].shape[0] != batch or "int" in outputs[0].dtype:
+        shown = f"{outputs[0].dtype} {outputs[0].shape}" if outputs else "nothing"
+        raise RunnerError(f"{path.name} gives {shown} first, not logits ({batch}, classes)", fix=FIX)

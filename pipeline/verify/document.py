@@ -121,12 +121,12 @@ def _count_work(artifact: Artifact) -> dict[str, Any] | None:
     """Multiply-accumulates a clip that an ONNX file asks for, and their shares by precision."""
     if artifact.format != "onnx":
         return None
-    from ...core.errors import PlanError
+    from ...core.errors import GraphError, PlanError
     from ...graphs.work import read_graph_work
 
     try:
         work = read_graph_work(artifact.path)
-    except PlanError:  # it did not run either, and its report says so
+    except (GraphError, PlanError):  # it did not run either, and its report says so
         return None
     return {"gmacs_a_clip": sum(work.macs.values()) / artifact.inputs[0].shape[0] / 1e9, "shares": work.shares}
 

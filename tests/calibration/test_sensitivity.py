@@ -11,16 +11,17 @@ import onnx
 import pytest
 from dualexport.calibration.calibrate import ActivationRange, Calibration
 from dualexport.calibration.gptq import RoundedWeight
-from dualexport.calibration.linear_layers import find_layers, read_graph
+from dualexport.calibration.linear_layers import find_layers
 from dualexport.calibration.sensitivity import rank_layers
 from dualexport.core.choices import Method
 from dualexport.core.reporter import no_progress
 from dualexport.core.types import Clip, Preprocessing
+from dualexport.graphs.load import load_graph
 from dualexport.runtimes.onnx_runner import OnnxRunner
 
 
 def test_a_layer_with_a_ruined_weight_is_the_worst(exported: Path, tmp_path: Path) -> None:
-    model = read_graph(exported / "dualformer-n.fp32.onnx")
+    model = load_graph(exported / "dualformer-n.fp32.onnx")
     layers = find_layers(model)
     weights = {}
     for layer in layers:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from dualexport.core.choices import DeviceName, ModelSize, Precision
-from dualexport.core.errors import PlanError
+from dualexport.core.errors import GraphError, PlanError
 from dualexport.exporter.dualformer.network import CONFIGS, count_macs
 from dualexport.graphs.work import GraphWork, read_graph_work
 from dualexport.runtimes.plans.attribution import attribute_work
@@ -268,7 +268,7 @@ def test_a_file_that_is_no_onnx_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("no graph")
     for unreadable in (path, tmp_path / "missing.onnx"):
-        with pytest.raises(PlanError):
+        with pytest.raises(GraphError):
             read_graph_work(unreadable)
 
 
