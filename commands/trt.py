@@ -202,8 +202,9 @@ def _require_readable(model: Path) -> None:
     """Raise for what the TensorRT here would refuse in the file, before minutes go into it."""
     from ..core.choices import TensorRTRelease
     from ..core.errors import LintError
+    from ..core.versions import version_numbers
     from ..graphs.lint import lint_onnx
-    from ..runtimes.tensorrt.library import is_for_rtx, library_version, version_numbers
+    from ..runtimes.tensorrt.library import is_for_rtx, library_version
 
     version = (11,) if is_for_rtx() else version_numbers(library_version())
     release = max((one for one in TensorRTRelease if one.version <= version), default=TensorRTRelease.V10_0)

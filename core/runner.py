@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,14 +30,36 @@ class Runner(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceTime:
+    """One batch's milliseconds: on the GPU by its own events, on the host to queue it, and of the copies in and out."""
+
+    compute_ms: float
+    enqueue_ms: float
+    copy_in_ms: float
+    copy_out_ms: float
+
+
 class TimedRunner(Runner, Protocol):
     """A runner whose work alone can be timed: `prepared` copies a batch to where it computes, and gives a function.
 
-    That function runs the batch once, waits for it, and returns the milliseconds on the GPU where a GPU counted them.
+    That function runs the batch once and returns its times where a GPU counted them, of this run or the one before.
     """
 
     def __enter__(self) -> TimedRunner: ...
-    def prepared(self, feeds: Mapping[str, Array]) -> AbstractContextManager[Callable[[], float | None]]: ...
+    def prepared(self, feeds: Mapping[str, Array]) -> AbstractContextManager[Callable[[], DeviceTime | None]]: ...
+
+
+@runtime_checkable
+class GraphRunner(Protocol):
+    """A runner on a GPU that can launch a batch's kernels one by one, and where `has_graph` as one CUDA graph."""
+
+    @property
+    def has_graph(self) -> bool: ...
+    def infer(self, feeds: Mapping[str, Array], *, by_graph: bool | None = None) -> dict[str, Array]: ...
+    def prepared(
+        self, feeds: Mapping[str, Array], *, by_graph: bool | None = None
+    ) -> AbstractContextManager[Callable[[], DeviceTime]]: ...
 
 
 def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:

@@ -28,13 +28,15 @@ CHUNK_BYTES = 1 << 20
 README = """\
 {name}: a DualFormer network for a device with an NVIDIA GPU, packed by dualexport.
 
-On the device, with TensorRT (JetPack brings it):
+On the device:
 
-    pip install "dualexport[gpu]"
+    pip install "dualexport[jetson]"       on a Jetson, whose JetPack brings TensorRT and a driver for one CUDA
+    pip install "dualexport[tensorrt]"     on a server or a PC
+    dualexport doctor --command trt
     dualexport trt {file}
     dualexport stream {name} 0 --runtime tensorrt
 
-The second line unpacks this file, builds the engine, and compares it with expected.npz.
+`dualexport trt` unpacks this file, builds the engine, and compares it with expected.npz.
 """
 
 

@@ -1,34 +1,38 @@
 """Latency as it can be defended: warmed up until stable, in alternating rounds, as a ratio with its spread.
 
 Wall time is taken around `infer`, which returns host arrays and so has synchronized, copies included. A runner that
-computes on a GPU is measured a second time on inputs that are there already, by the GPU's own events. The two are never
-mixed in one figure.
+computes on a GPU is measured again on inputs that are there already, by the GPU's own events, with its kernels launched
+one by one and, where it has one, by a CUDA graph. These ways are never mixed in one figure.
 """
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 
 from ..core.reporter import Progress, no_progress
-from ..core.runner import Runner, TimedRunner
+from ..core.runner import DeviceTime, GraphRunner, Runner, TimedRunner
 from ..core.types import Array
+from .machine.environment import DeviceState
 from .machine.memory import read_peak_mb, read_resident_mb, reset_peak
+from .machine.sampling import LoadSummary, StateSampler
 
 WARM_UP_WINDOW = 5  # runs whose median has to be that of the window before
 STABLE = 0.05  # largest relative change between two windows
 BUSY = 0.15  # largest relative spread between the medians of rounds on a machine that does nothing else
+ENQUEUE_BOUND = 0.8  # of the GPU's time: a host that takes longer to queue a batch is what bounds its latency
 MOST_SAMPLES = 400  # that are kept for a picture
 
 
 class Copies(str, Enum):
-    """Whether a time holds the copies between host and device."""
+    """The copies between host and device, in a time or not."""
 
     INCLUDED = "included"
     EXCLUDED = "excluded"
@@ -36,26 +40,32 @@ class Copies(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: `open` loads it, which is timed."""
+    """Something to measure: `open` loads it, which is timed; `cuda_graph` has its wall time taken by a graph."""
 
     name: str
     sha256: str | None
     open: Callable[[], TimedRunner]
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long to measure each subject, in how many alternating rounds; `warm_up_seconds` is the longest warm-up.
+    """The time to measure each subject for, in how many alternating rounds; `warm_up_seconds` is the longest warm-up.
 
-    `free_device_mb` says how much device memory is free, None where there is no device.
+    A GPU is warmed up for at least `gpu_warm_up_seconds`, in which its clocks rise, and for `gpu_wake_up_seconds` at
+    the start of each round, since others ran meanwhile. `free_device_mb` tells the device memory that is free, None
+    where there is no device; `read_state` is sampled during the rounds.
     """
 
     seconds: float = 10.0
     rounds: int = 5
     warm_up_seconds: float = 10.0
+    gpu_warm_up_seconds: float = 1.0
+    gpu_wake_up_seconds: float = 0.2
     seed: int = 0
     clock: Callable[[], float] = time.perf_counter
     free_device_mb: Callable[[], float | None] = lambda: None
+    read_state: Callable[[], DeviceState] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,8 @@ class Latency:
     """One subject's times, in milliseconds a run of `batch` clips. `samples_ms` are all runs, or evenly chosen ones.
 
     `host_peak_mb` is what loading and warming up added to the process at its highest, `device_peak_mb` what they took
-    of the device's memory; None where it is not known.
+    of the device's memory, which on a Jetson is the host's too; None where it is not known. In the rows of a GPU's own
+    time, `enqueue_ms` is the host's to queue a batch, and `copy_in_ms` and `copy_out_ms` are those of its copies.
     """
 
     artifact: str
@@ -93,6 +104,10 @@ class Latency:
     device_peak_mb: float | None
     ratio: Ratio | None
     samples_ms: tuple[float, ...]
+    cuda_graph: bool = False
+    enqueue_ms: float | None = None
+    copy_in_ms: float | None = None
+    copy_out_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,7 @@ class Measurement:
     reference: str
     results: tuple[Latency, ...]
     warnings: tuple[str, ...]
+    under_load: LoadSummary | None = None
 
 
 def benchmark(subjects: Sequence[Subject], timing: Timing, progress: Progress = no_progress) -> Measurement:
@@ -111,18 +127,20 @@ def benchmark(subjects: Sequence[Subject], timing: Timing, progress: Progress = 
     all of them. Raises what loading and running them raises: a subject that does not run has no latency.
     """
     with ExitStack() as opened:
-        runs = []
+        runs: list[_Run] = []
         for subject in subjects:
             progress(f"loading and warming up {subject.name}")
             runs += _load(subject, timing, opened)
-        for number in range(timing.rounds):
-            progress("measuring", number, timing.rounds)
-            for run in runs if number % 2 == 0 else reversed(runs):
-                run.measure(timing.seconds / timing.rounds, timing.clock)
+        with StateSampler(timing.read_state) if timing.read_state else nullcontext() as sampler:
+            for number in range(timing.rounds):
+                progress("measuring", number, timing.rounds)
+                for run in runs if number % 2 == 0 else reversed(runs):
+                    run.measure(timing)
         progress("measuring", timing.rounds, timing.rounds)
-    references = {run.copies: run for run in reversed(runs) if run.subject is subjects[0]}
-    results = tuple(run.summarize(references.get(run.copies)) for run in runs)
-    return Measurement(subjects[0].name, results, tuple(_warn(results)))
+    references = [run for run in runs if run.subject is subjects[0]]
+    results = tuple(run.summarize(_find_reference(run, references)) for run in runs)
+    under_load = sampler.summary() if sampler else None
+    return Measurement(subjects[0].name, results, tuple(_warn(results)), under_load)
 
 
 def make_feeds(runner: Runner, seed: int) -> dict[str, Array]:
@@ -143,19 +161,73 @@ class _Run:
 
     subject: Subject
     runner: TimedRunner
+    feeds: Mapping[str, Array]
     copies: Copies
-    load_seconds: float
-    host_peak_mb: float | None
-    device_peak_mb: float | None
-    step: Callable[[], float]
-    rounds: list[list[float]]
+    by_graph: bool
+    on_gpu: bool
+    load_seconds: float = 0.0
+    host_peak_mb: float | None = None
+    device_peak_mb: float | None = None
+    rounds: list[list[float]] = field(default_factory=list)
+    device_times: list[DeviceTime] = field(default_factory=list)
 
-    def measure(self, seconds: float, clock: Callable[[], float]) -> None:
+    @contextmanager
+    def ready(self, clock: Callable[[], float]) -> Iterator[Callable[[], float]]:
+        """A function that runs once and returns its milliseconds; what it needs of the device is held meanwhile."""
+        if self.copies is Copies.INCLUDED:
+            infer = self._infer_by_choice if isinstance(self.runner, GraphRunner) else self.runner.infer
+
+            def step() -> float:
+                begun = clock()
+                infer(self.feeds)
+                return (clock() - begun) * 1e3
+
+            yield step
+            return
+        with self._prepare() as run:
+
+            def step_on_device() -> float:
+                found = run()
+                assert found is not None, "a device that has timed a run times all of them"
+                self.device_times.append(found)
+                return found.compute_ms
+
+            yield step_on_device
+
+    def measure(self, timing: Timing) -> None:
+        """Add a round; on a GPU after waking it up. Python collects no garbage meanwhile."""
         times: list[float] = []
-        end = clock() + seconds
-        while not times or clock() < end:
-            times.append(self.step())
+        clock = timing.clock
+        with self.ready(clock) as step, _no_collection():
+            awake = clock() + (timing.gpu_wake_up_seconds if self.on_gpu else 0.0)
+            while clock() < awake:
+                step()
+            self.device_times = self.device_times[: sum(map(len, self.rounds))]
+            end = clock() + timing.seconds / timing.rounds
+            while not times or clock() < end:
+                times.append(step())
         self.rounds.append(times)
+
+    def warm_up(self, timing: Timing) -> None:
+        """Run until two windows of runs have the same median, or the time for it is over; a GPU its time at least."""
+        clock, times = timing.clock, []
+        start = clock()
+        with self.ready(clock) as step:
+            times.append(step())
+            while (passed := clock() - start) < timing.warm_up_seconds:
+                times.append(step())
+                if _is_stable(times) and (not self.on_gpu or passed >= timing.gpu_warm_up_seconds):
+                    break
+        self.device_times.clear()
+
+    def _infer_by_choice(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert isinstance(self.runner, GraphRunner)
+        return self.runner.infer(feeds, by_graph=self.by_graph)
+
+    def _prepare(self) -> AbstractContextManager[Callable[[], DeviceTime | None]]:
+        if isinstance(self.runner, GraphRunner):
+            return self.runner.prepared(self.feeds, by_graph=self.by_graph)
+        return self.runner.prepared(self.feeds)
 
     def summarize(self, reference: _Run | None) -> Latency:
         times = [value for one in self.rounds for value in one]
@@ -182,7 +254,14 @@ class _Run:
             device_peak_mb=self.device_peak_mb,
             ratio=_compare(self, reference) if reference else None,
             samples_ms=tuple(times[index] for index in kept),
+            cuda_graph=self.by_graph,
+            enqueue_ms=self._median(lambda one: one.enqueue_ms),
+            copy_in_ms=self._median(lambda one: one.copy_in_ms),
+            copy_out_ms=self._median(lambda one: one.copy_out_ms),
         )
+
+    def _median(self, figure: Callable[[DeviceTime], float]) -> float | None:
+        return statistics.median(map(figure, self.device_times)) if self.device_times else None
 
     @property
     def round_clip_ms(self) -> list[float]:
@@ -190,7 +269,7 @@ class _Run:
 
 
 def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
-    """Open a subject and warm it up in every way that it can be run."""
+    """Open a subject and warm it up in every way that it can be run, one after the other in the same memory."""
     clock = timing.clock
     before, peak_known, free = read_resident_mb(), reset_peak(), timing.free_device_mb()
     started = clock()
@@ -198,35 +277,48 @@ def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
     opened.enter_context(runner)
     load_seconds = clock() - started
     feeds = make_feeds(runner, timing.seed)
-
-    def step() -> float:
-        begun = clock()
-        runner.infer(feeds)
-        return (clock() - begun) * 1e3
-
-    steps: dict[Copies, Callable[[], float]] = {Copies.INCLUDED: step}
-    on_device = opened.enter_context(runner.prepared(feeds))
-    if on_device() is not None:
-        steps[Copies.EXCLUDED] = lambda: on_device() or 0.0
-    for one in steps.values():
-        _warm_up(one, timing)
+    with runner.prepared(feeds) as on_device:
+        on_gpu = on_device() is not None
+    has_graph = isinstance(runner, GraphRunner) and runner.has_graph
+    ways = [(Copies.INCLUDED, has_graph and subject.cuda_graph)]
+    if on_gpu:
+        ways += [(Copies.EXCLUDED, by_graph) for by_graph in ((False, True) if has_graph else (False,))]
+    runs = [_Run(subject, runner, feeds, copies, by_graph, on_gpu, load_seconds) for copies, by_graph in ways]
+    for run in runs:
+        run.warm_up(timing)
     peak = read_peak_mb() if peak_known else None
-    added = peak - before if peak is not None and before is not None else None
     free_after = timing.free_device_mb()
-    taken = free - free_after if free is not None and free_after is not None else None
-    return [_Run(subject, runner, copies, load_seconds, added, taken, one, []) for copies, one in steps.items()]
+    for run in runs:
+        run.host_peak_mb = peak - before if peak is not None and before is not None else None
+        run.device_peak_mb = free - free_after if free is not None and free_after is not None else None
+    return runs
 
 
-def _warm_up(step: Callable[[], float], timing: Timing) -> None:
-    """Run until two windows of runs have the same median, or the time for it is over."""
-    end, times = timing.clock() + timing.warm_up_seconds, [step()]
-    while timing.clock() < end:
-        times.append(step())
-        if len(times) >= 2 * WARM_UP_WINDOW:
-            last = statistics.median(times[-WARM_UP_WINDOW:])
-            before = statistics.median(times[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW])
-            if abs(last - before) <= STABLE * before:
-                return
+def _is_stable(times: Sequence[float]) -> bool:
+    """True when the last two windows of runs have the same median."""
+    if len(times) < 2 * WARM_UP_WINDOW:
+        return False
+    last = statistics.median(times[-WARM_UP_WINDOW:])
+    before = statistics.median(times[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW])
+    return abs(last - before) <= STABLE * before
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector off, whose pauses would be measured with a run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _find_reference(run: _Run, references: Sequence[_Run]) -> _Run | None:
+    """The reference in the same way of running, else by single launches, else none."""
+    same = [one for one in references if one.copies is run.copies]
+    return next((one for one in same if one.by_graph is run.by_graph), same[0] if same else None)
 
 
 def _compare(run: _Run, reference: _Run) -> Ratio:
@@ -234,11 +326,16 @@ def _compare(run: _Run, reference: _Run) -> Ratio:
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-def _warn(results: Sequence[Latency]) -> list[str]:
+def _warn(results: Sequence[Latency]) -> Iterator[str]:
     busiest = max(results, key=lambda result: result.round_spread)
-    if busiest.round_spread <= BUSY:
-        return []
-    return [
-        f"the machine was busy, or its clocks changed: the rounds of {busiest.artifact} differ by "
-        f"{busiest.round_spread:.0%}; measure again when nothing else runs"
-    ]
+    if busiest.round_spread > BUSY:
+        yield (
+            f"the machine was busy, or its clocks changed: the rounds of {busiest.artifact} differ by "
+            f"{busiest.round_spread:.0%}; measure again when nothing else runs"
+        )
+    for one in results:
+        if not one.cuda_graph and one.enqueue_ms is not None and one.enqueue_ms > ENQUEUE_BOUND * one.p50_ms:
+            yield (
+                f"{one.artifact}: the host takes {one.enqueue_ms:.2f} ms to launch what the GPU was busy with for "
+                f"{one.p50_ms:.2f} ms: launching bounds that time; go by the row with a CUDA graph"
+            )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import ClipError, RunnerError
 from ..core.logit_store import key_of
-from ..core.runner import Runner, infer_logits
+from ..core.runner import DeviceTime, Runner, infer_logits
 from ..core.types import Array, Clip, Preprocessing, TensorSpec
 
 FILE_NAME = "expected.npz"
@@ -71,7 +71,7 @@ class ExpectedRunner:
         return {"logits": row[None]}
 
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         """Looks the clip up; there is nothing to time."""
         self.infer(feeds)
         yield lambda: None

@@ -14,6 +14,7 @@ import onnxruntime
 
 from ..core.choices import Provider
 from ..core.errors import DualExportError, MissingDependencyError, RunnerError
+from ..core.runner import DeviceTime
 from ..core.types import Array, TensorSpec
 from ..graphs.load import GRAPH
 
@@ -63,7 +64,7 @@ class OnnxRunner:
         return {spec.name: np.asarray(value) for spec, value in zip(self.outputs, values, strict=True)}
 
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         """A function that runs one batch on inputs that are where the provider computes, and leaves outputs there."""
         with translated(f"{self.name} cannot take its inputs"):
             binding = self._session.io_binding()

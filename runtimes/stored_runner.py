@@ -18,6 +18,7 @@ import numpy as np
 from ..core.errors import RunnerError
 from ..core.files import staged_path
 from ..core.logit_store import key_of
+from ..core.runner import DeviceTime
 from ..core.types import Array, Preprocessing, TensorSpec
 from ..verification.portions import PortionLogits
 
@@ -58,7 +59,7 @@ class StoredReference:
         return {"logits": np.array(self._records["logits"][row])[None]}
 
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         """Looks the clip up; there is nothing to time."""
         self.infer(feeds)
         yield lambda: None

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import torch
 
+from ..core.runner import DeviceTime
 from ..core.types import Array, TensorSpec
 
 
@@ -35,7 +36,7 @@ class TorchRunner:
         return {self.outputs[0].name: result.numpy()}
 
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         """A function that runs one batch; on the CPU its time is the wall clock's."""
         tensors = [torch.from_numpy(feeds[spec.name]) for spec in self.inputs]
 

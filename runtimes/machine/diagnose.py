@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...core.versions import is_older
 from .environment import Environment
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
-OLDEST_TENSORRT = (10, 0)
+OLDEST_TENSORRT = "10.0"
 LEAST_MEMORY_GB, LEAST_DISK_GB = 4.0, 1.0
 NO_GPU = "build and run engines on a machine with one; all else works here"
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
@@ -89,15 +89,6 @@ def diagnose(machine: Machine) -> tuple[Finding, ...]:
     )
 
 
-def is_older(version: str, oldest: str) -> bool:
-    """Whether a version's numbers are below another's."""
-    return _numbers(version) < _numbers(oldest)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
 def _look_at_python(version: tuple[int, int]) -> Finding:
     oldest, newest = (f"{major}.{minor}" for major, minor in (OLDEST_PYTHON, NEWEST_PYTHON))
     found, needed = f"{version[0]}.{version[1]}", f"{oldest} to {newest}"
@@ -142,7 +133,7 @@ def _list_runtimes(machine: Machine) -> set[str]:
 
 
 def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Finding:
-    needed = f"{OLDEST_TENSORRT[0]}.{OLDEST_TENSORRT[1]} or newer"
+    needed = f"{OLDEST_TENSORRT} or newer"
     remedy = (
         "pip install tensorrt; on a Jetson JetPack 6.1 or newer; to plan without a GPU scripts/install-cpu-tensorrt"
     )
@@ -150,7 +141,7 @@ def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Finding:
         return Finding("TensorRT", "not installed", needed, remedy, ("trt", "plan"))
     if for_rtx:
         return Finding("TensorRT", f"for RTX {version}", "any for RTX")
-    if _numbers(version)[:2] < OLDEST_TENSORRT:
+    if is_older(version, OLDEST_TENSORRT):
         return Finding("TensorRT", version, needed, remedy, ("trt", "plan"))
     return Finding("TensorRT", version, needed)
 

@@ -1,10 +1,12 @@
-"""What the machine says of itself: its driver, and on a Jetson its Linux release and JetPack."""
+"""The host's versions: its driver, and on a Jetson its Linux release and JetPack."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...core.versions import version_numbers
 
 ROOT = Path("/")
 TEGRA_RELEASE = "etc/nv_tegra_release"
@@ -16,10 +18,16 @@ JETPACKS = {
     "36.4.0": "6.1",
     "36.4.3": "6.2",
     "36.4.4": "6.2.1",
+    "36.4.7": "6.2.1",
+    "36.5.0": "6.2.2",
+    "36.5.2": "6.2.3",
     "38.2.0": "7.0",
     "38.2.1": "7.0",
     "38.4.0": "7.1",
+    "39.2.0": "7.2",
+    "39.2.1": "7.2.1",
 }
+_BY_NUMBER = {version_numbers(l4t): jetpack for l4t, jetpack in JETPACKS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,16 @@ UNKNOWN_HOST = Host()
 def read_host(root: Path = ROOT) -> Host:
     """The versions of this machine; `root` stands for the file system's root."""
     l4t = _read_l4t(root)
-    return Host(driver=_read_driver(root), l4t=l4t, jetpack=JETPACKS.get(l4t or ""))
+    return Host(driver=_read_driver(root), l4t=l4t, jetpack=find_jetpack(l4t) if l4t else None)
+
+
+def find_jetpack(l4t: str) -> str | None:
+    """The JetPack of a Jetson Linux release; of one that is not known, `6.2.3 or newer` by the last known before it."""
+    numbers = (*version_numbers(l4t), 0, 0)[:3]
+    if numbers in _BY_NUMBER:
+        return _BY_NUMBER[numbers]
+    before = [known for known in _BY_NUMBER if known[0] == numbers[0] and known < numbers]
+    return f"{_BY_NUMBER[max(before)]} or newer" if before else None
 
 
 def _read_l4t(root: Path) -> str | None:

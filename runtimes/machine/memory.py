@@ -1,25 +1,42 @@
-"""This process's memory, as Linux tells it; None where there is no such file."""
+"""Memory as Linux tells it in /proc, in bytes; None where there is no such file. A kB there has 1024 bytes."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+ROOT = Path("/")
+KIB = 1024
+STATUS, MEMORY, PEAK_RESET = "proc/self/status", "proc/meminfo", Path("/proc/self/clear_refs")
+
+
+def read_total_bytes(root: Path = ROOT) -> int | None:
+    """The machine's memory."""
+    return _read(root / MEMORY, "MemTotal")
+
+
+def read_available_bytes(root: Path = ROOT) -> int | None:
+    """The memory that programs can still take without swapping."""
+    return _read(root / MEMORY, "MemAvailable")
+
+
+def read_swap_bytes(root: Path = ROOT) -> int | None:
+    """The swap space, used and free."""
+    return _read(root / MEMORY, "SwapTotal")
 
 
 def read_resident_mb() -> float | None:
-    """What is resident now, in megabytes."""
-    return _read("VmRSS")
+    """What this process holds now, in megabytes."""
+    return _megabytes(_read(ROOT / STATUS, "VmRSS"))
 
 
 def read_peak_mb() -> float | None:
-    """The most that was resident since the peak was reset."""
-    return _read("VmHWM")
+    """The most that this process held since the peak was reset, in megabytes."""
+    return _megabytes(_read(ROOT / STATUS, "VmHWM"))
 
 
 def reset_peak() -> bool:
-    """Forget the peak; says whether the system lets one do so."""
+    """Forget the peak; returns False where the system does not let one do so."""
     try:
         PEAK_RESET.write_text("5")
     except OSError:
@@ -27,9 +44,13 @@ def reset_peak() -> bool:
     return True
 
 
-def _read(field: str) -> float | None:
+def _read(path: Path, field: str) -> int | None:
     try:
-        found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"))
+        found = re.search(rf"^{field}:\s+(\d+) kB", path.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) * 1024 / 1e6 if found else None
+    return int(found[1]) * KIB if found else None
+
+
+def _megabytes(size: int | None) -> float | None:
+    return None if size is None else size / 1e6

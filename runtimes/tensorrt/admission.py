@@ -1,4 +1,4 @@
-"""Whether an engine may be loaded here: asked before TensorRT sees the file."""
+"""Refuses engines that cannot be loaded here, before TensorRT sees the file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ...core.choices import Precision
 from ...core.errors import EngineError
-from .engine_file import EngineRecord, read_engine_version, rebuild_command, same_version
+from ...core.versions import agree, is_older, version_numbers
+from .engine_file import EngineRecord, read_engine_version, rebuild_command
 
-OLDEST_RTX = (8, 0)  # compute capability that an engine for all RTX GPUs needs at least
-OLDEST_AMPERE = (8, 0)
+OLDEST_RTX = "8.0"  # compute capability that an engine for all RTX GPUs needs at least
+OLDEST_AMPERE = "8.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def require_loadable(path: Path, record: EngineRecord | None, here: Installation
     version, for_rtx = read_engine_version(path)
     if record is not None:
         version = record.tensorrt
-    fits_version = same_version(version, here.version) or (
+    fits_version = agree(version, here.version) or (
         record is not None and record.version_compatible and _is_later(here.version, version)
     )
     if for_rtx == here.for_rtx and fits_version and (record is None or _fits_gpu(record, here.compute_capability)):
@@ -57,18 +58,14 @@ def precision_in_name(path: Path) -> Precision:
 
 def _fits_gpu(record: EngineRecord, capability: str) -> bool:
     if record.compute_capability is None:
-        return not record.for_rtx or _numbers(capability) >= OLDEST_RTX
+        return not record.for_rtx or not is_older(capability, OLDEST_RTX)
     if record.for_rtx:
         return capability in record.compute_capability.split()
     if record.compatible == "ampere+":
-        return _numbers(capability) >= OLDEST_AMPERE
+        return not is_older(capability, OLDEST_AMPERE)
     return capability == record.compute_capability
 
 
 def _is_later(version: str, built: str) -> bool:
-    """Whether `version` is of the same major version as `built`, and not older."""
-    return _numbers(version)[0] == _numbers(built)[0] and _numbers(version) >= _numbers(built)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    """True when `version` is of the same major version as `built`, and not older."""
+    return version_numbers(version)[:1] == version_numbers(built)[:1] and not is_older(version, built)

@@ -18,7 +18,7 @@ from ..plans.parse import Compilation
 from ..plans.plan import EnginePlan
 from ..plans.precision import require_asked, require_precision, shows_precision
 from .compile import compile_engine
-from .configure import configure, keep_timings, require_possible
+from .configure import configure, keep_timings, limit_workspace, require_possible
 from .cuda import GpuDevice
 from .engine_file import FORMAT, EngineOptions, EngineRecord, name_engine, name_place
 from .library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
@@ -26,7 +26,7 @@ from .messages import explain_failure, list_warnings
 
 
 def _ignore(_: object) -> None:
-    """Told, and not passed on."""
+    """Discard what is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def build_engine(
     """
     version = library_version()
     require_supported_version(version)
-    require_possible(options, place.device)
+    require_possible(options, place.device, place.host)
+    options = limit_workspace(options, place.device, source.path, place.tell)
     target = name_target(place.device, options)
     path = place.folder / name_engine(name, source.precision, target, version)
     cache = place.timing_cache or place.folder / f"timing.{name_place(target, version)}.cache"

@@ -13,7 +13,7 @@ from typing import Any
 from ...core.errors import PlanError
 from ...core.reporter import Progress, no_progress
 from ..plans.parse import Compilation
-from .library import LINT_FIX, RecordingLogger, describe_bindings, parse_network, trt
+from .library import LINT_FIX, RecordingLogger, compiler_name, parse_network, trt
 
 PERCENT = 100
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -54,23 +54,26 @@ def compile_engine(
         parsed = parse_network(path, logger)
         config = parsed.builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        task = f"compiling {path.name} with {describe_bindings()}"
+        task = f"compiling {path.name} with {compiler_name()}"
         monitor = _BuildProgress(task, progress, interrupted)  # has to outlive the build
         config.progress_monitor = monitor
         if configure is not None:
             configure(config)
         serialized = parsed.builder.build_serialized_network(parsed.network, config)
     if serialized is None:
-        raise PlanError(f"{path.name}: {describe_bindings()} cannot compile it: {logger.last_error()}", fix=LINT_FIX)
+        raise PlanError(f"{path.name}: {compiler_name()} cannot compile it: {logger.take_error()}", fix=LINT_FIX)
+    del parsed  # the network's weights go before the engine's are loaded for the inspection
     warnings = tuple(logger.warnings)  # before the inspection: that it fails without a GPU is no finding
     inspection = _inspect(serialized, logger)
-    compilation = Compilation("\n".join(logger.lines), inspection, describe_bindings())
+    compilation = Compilation("\n".join(logger.lines), inspection, compiler_name())
     return CompiledEngine(serialized, compilation, warnings, config)
 
 
 def _inspect(serialized: Any, logger: RecordingLogger) -> str | None:
     """The engine inspector's JSON, or None where there is no GPU to deserialize the engine on."""
-    engine = trt.Runtime(logger).deserialize_cuda_engine(serialized)
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = True  # of an engine made here a moment ago; a version-compatible one holds some
+    engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         return None
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...core.choices import Compatibility
 from ...core.errors import CudaError, EngineError, MissingDependencyError
 from ...core.files import staged_path
+from ...core.reporter import Notify
+from ..machine.host import Host
+from ..machine.memory import read_available_bytes
 from .cuda import NO_DEVICE, GpuDevice, open_cuda
 from .engine_file import GIB, EngineOptions
 from .library import is_for_rtx, needs_gpu, trt
+
+SHARED_WORKSPACE = 0.5  # of the memory that is free
+COPIES_IN_A_BUILD = 3  # of the weights: as parsed, as compiled, and as serialized
 
 
 def find_device() -> GpuDevice | None:
@@ -25,8 +32,8 @@ def find_device() -> GpuDevice | None:
         raise
 
 
-def require_possible(options: EngineOptions, device: GpuDevice | None) -> None:
-    """Refuse what this TensorRT or GPU cannot do, before the work."""
+def require_possible(options: EngineOptions, device: GpuDevice | None, host: Host) -> None:
+    """Refuse what this TensorRT, GPU or machine cannot do, before the work."""
     levels = trt.HardwareCompatibilityLevel
     if is_for_rtx():
         if options.compatible is not Compatibility.NONE or options.version_compatible:
@@ -48,6 +55,11 @@ def require_possible(options: EngineOptions, device: GpuDevice | None) -> None:
         )
     if device is None:
         raise EngineError("TensorRT needs the GPU that the engine is for", fix="run `dualexport trt` on that device")
+    if options.compatible is not Compatibility.NONE and host.l4t is not None:
+        raise EngineError(
+            f"a Jetson builds no --compatible {options.compatible.value} engines: TensorRT has that for graphics cards",
+            fix="leave --compatible out, and build on each kind of Jetson",
+        )
     if options.compatible is Compatibility.SAME_SM and not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
         raise EngineError(
             f"TensorRT {trt.__version__} has no same-sm engines", fix="use TensorRT 10.16, or leave it out"
@@ -58,6 +70,29 @@ def require_possible(options: EngineOptions, device: GpuDevice | None) -> None:
             f"{device.name}",
             fix=f"give --workspace at most {device.memory_bytes / GIB / 2:.0f}",
         )
+
+
+def limit_workspace(options: EngineOptions, device: GpuDevice | None, source: Path, note: Notify) -> EngineOptions:
+    """Return options that leave the host its memory where the GPU shares it; elsewhere `options`.
+
+    There TensorRT's default, all of the device's memory, would let the system end the process. Raises EngineError
+    where less is free than a build holds in copies of the weights.
+    """
+    if device is None or not device.shares_memory or (free := read_available_bytes()) is None:
+        return options
+    size = source.stat().st_size
+    if free < COPIES_IN_A_BUILD * size:
+        raise EngineError(
+            f"{source.name}: {free / GIB:.1f} GiB of memory are free, a build holds about {COPIES_IN_A_BUILD} copies "
+            f"of its {size / GIB:.2f} GiB",
+            fix="end what else runs (a desktop too), or add swap on a Jetson (docs/jetson.md)",
+        )
+    if options.workspace_gib is not None:
+        return options
+    limit = round(free * SHARED_WORKSPACE / GIB, 2)
+    shared = f"{device.name} shares its memory with the host, of which {free / GIB:.1f} GiB are free"
+    note(f"builds as with --workspace {limit:g}: {shared}")
+    return replace(options, workspace_gib=limit)
 
 
 def configure(config: Any, options: EngineOptions, cache: Path, named: Path | None) -> None:

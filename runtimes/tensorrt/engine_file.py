@@ -1,11 +1,10 @@
-"""What an engine is: how it was asked for, what is recorded of it, and where it may be loaded.
+"""An engine as a file: how it was asked for, what is recorded of it, and where it may be loaded.
 
 Needs no TensorRT, so that a manifest with engines can be read and refused anywhere.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -116,13 +115,3 @@ def read_engine_version(path: Path) -> tuple[str, bool]:
     if len(header) < _VERSION_BYTES.stop or header[:4] not in _MAGICS:
         raise EngineError(f"{path.name} is not a TensorRT engine", fix="build one with `dualexport trt`")
     return ".".join(map(str, header[_VERSION_BYTES])), header[:4] == RTX_MAGIC
-
-
-def same_version(recorded: str, installed: str) -> bool:
-    """Whether two versions agree as far as both go: `10.3.0` and `10.3.0.26` do."""
-    pairs = zip(re.findall(r"\d+", recorded), re.findall(r"\d+", installed), strict=False)
-    return all(int(one) == int(other) for one, other in pairs)
-
-
-def same_generation(recorded: str, installed: str) -> bool:
-    return recorded.split(".")[0] == installed.split(".")[0]

@@ -6,31 +6,51 @@ ONNX file says (tensors in FP16, Q/DQ for INT8) and the builder adds none of its
 
 from __future__ import annotations
 
+import importlib
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import EngineError, MissingDependencyError, PlanError
+from ...core.versions import is_older
 
-try:
-    import tensorrt as trt  # the other modules take it from here
-except ImportError:
-    try:
-        import tensorrt_rtx as trt
-    except ImportError as error:
-        raise MissingDependencyError(
-            "TensorRT is not installed (no module tensorrt or tensorrt_rtx)",
-            fix="pip install tensorrt, on a Jetson apt-get install python3-libnvinfer, "
-            "or on a machine without a GPU run scripts/install-cpu-tensorrt",
-        ) from error
+
+def _import_tensorrt() -> Any:
+    """TensorRT, else TensorRT for RTX; raises MissingDependencyError for none, and for one that does not load."""
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise _broken(name, error) from error
+        except (ImportError, OSError) as error:
+            raise _broken(name, error) from error
+    raise MissingDependencyError(
+        "TensorRT is not installed (no module tensorrt or tensorrt_rtx)",
+        fix='pip install "dualexport[tensorrt]", on a Jetson apt-get install python3-libnvinfer, '
+        "or on a machine without a GPU run scripts/install-cpu-tensorrt",
+    )
+
+
+def _broken(name: str, error: Exception) -> MissingDependencyError:
+    """What to say of a TensorRT that is installed and cannot be imported."""
+    return MissingDependencyError(
+        f"the module {name} is installed and cannot be loaded: {error}",
+        fix="install its libraries in the same version (apt-get install --reinstall python3-libnvinfer libnvinfer-dev "
+        "on a Jetson, elsewhere pip install --force-reinstall tensorrt), or uninstall it",
+    )
+
+
+trt = _import_tensorrt()  # the other modules take it from here
 
 __all__ = [
     "LINT_FIX",
     "ParsedNetwork",
     "RecordingLogger",
-    "describe_bindings",
+    "compiler_name",
     "is_for_rtx",
     "library_name",
     "library_version",
@@ -40,36 +60,46 @@ __all__ = [
     "require_supported_version",
     "shorten_message",
     "trt",
-    "version_numbers",
 ]
 
-OLDEST = (10, 0)  # the first that builds strongly typed networks from what the ONNX file says
+OLDEST = "10.0"  # the first that builds strongly typed networks from what the ONNX file says
 LINT_FIX = "run `dualexport lint` on the file, and export it again if it was changed since"
+KEPT_LINES = 2000  # of the log of an engine that runs, which may be for days
 _SHARED_LIBRARY = "libtensorrt_rtx.so."
 
 
-class RecordingLogger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no type hints
-    """Keeps every message, and the warnings and errors among them once more; `echo` is told each as it comes."""
+class RecordingLogger(trt.ILogger):  # type: ignore[misc, name-defined]  # TensorRT has no type hints
+    """Keeps what TensorRT says, and the warnings and errors of it once more; `echo` is told each message as it comes.
 
-    def __init__(self, echo: Callable[[str], None] | None = None) -> None:
+    Of a build it keeps everything, since the log holds the plan; without `verbose`, which is for engines that run, the
+    last KEPT_LINES messages of some weight.
+    """
+
+    def __init__(self, echo: Callable[[str], None] | None = None, *, verbose: bool = True) -> None:
         super().__init__()
-        self.lines: list[str] = []
-        self.warnings: list[str] = []
-        self.errors: list[str] = []
+        kept = None if verbose else KEPT_LINES
+        self.lines: deque[str] = deque(maxlen=kept)
+        self.warnings: deque[str] = deque(maxlen=kept)
+        self.errors: deque[str] = deque(maxlen=kept)
+        self._verbose = verbose
         self._echo = echo
+        self._cause: str | None = None
 
     def log(self, severity: Any, message: str) -> None:
-        self.lines.append(message)
+        if self._verbose or severity != trt.ILogger.Severity.VERBOSE:
+            self.lines.append(message)
         if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
             self.errors.append(message)
+            self._cause = self._cause or message
         elif severity == trt.ILogger.Severity.WARNING:
             self.warnings.append(message)
         if self._echo is not None:
             self._echo(message)
 
-    def last_error(self) -> str:
-        """Why TensorRT gave up, in one sentence."""
-        return shorten_message(self.errors[-1]) if self.errors else "it gives no reason"
+    def take_error(self) -> str:
+        """Why TensorRT gave up, in one sentence: its first error since this was asked last, the cause of the others."""
+        cause, self._cause = self._cause, None
+        return shorten_message(cause) if cause else "it gives no reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +126,18 @@ def library_version() -> str:
     return assembled.name.removeprefix(_SHARED_LIBRARY) if assembled else str(trt.__version__)
 
 
-def describe_bindings() -> str:
+def compiler_name() -> str:
     """As `plan` names the compiler: `TensorRT 10.3.0`."""
     return f"{'TensorRT for RTX' if trt.__name__ == 'tensorrt_rtx' else 'TensorRT'} {trt.__version__}"
 
 
 def require_supported_version(version: str) -> None:
     """Raise EngineError for a TensorRT before 10.0; TensorRT for RTX has counted anew from 1.0."""
-    if not is_for_rtx() and version_numbers(version) < OLDEST:
+    if not is_for_rtx() and is_older(version, OLDEST):
         raise EngineError(
             f"TensorRT {version} is installed, 10.0 or newer is needed",
             fix="on a Jetson Orin install JetPack 6.1 (TensorRT 10.3) or newer, elsewhere pip install -U tensorrt",
         )
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """`10.3.0` -> (10, 3, 0); what is no number ends it."""
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0]))
 
 
 def parse_network(path: Path, logger: RecordingLogger) -> ParsedNetwork:
@@ -134,7 +159,7 @@ def make_builder(logger: RecordingLogger) -> Any:
     try:
         return trt.Builder(logger)
     except TypeError as error:  # what pybind11 makes of a factory that returned nothing
-        raise needs_gpu(logger.last_error()) from error
+        raise needs_gpu(logger.take_error()) from error
 
 
 def needs_gpu(reason: str) -> EngineError:
@@ -166,11 +191,11 @@ def _network_flags() -> int:
 def _parser_error(path: Path, parser: Any) -> PlanError:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
-        return PlanError(f"{path.name}: {describe_bindings()} cannot parse it", fix=LINT_FIX)
+        return PlanError(f"{path.name}: {compiler_name()} cannot parse it", fix=LINT_FIX)
     first = errors[0]
     node = f"node {first.node_name()} ({first.node_operator()})" if first.node_name() else "the file"
     reason = shorten_message(first.desc())
-    return PlanError(f"{path.name}: {describe_bindings()} refuses {node}: {reason}", fix=LINT_FIX)
+    return PlanError(f"{path.name}: {compiler_name()} refuses {node}: {reason}", fix=LINT_FIX)
 
 
 def _assembled_library() -> Path | None:

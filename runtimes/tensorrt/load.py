@@ -16,10 +16,11 @@ from .library import RecordingLogger, is_for_rtx, library_version, trt
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """An engine in memory, and why TensorRT failed last."""
+    """An engine in memory; `take_error` tells why TensorRT refused what was asked of it last."""
 
     engine: Any
-    last_error: Callable[[], str]
+    take_error: Callable[[], str]
+    for_rtx: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,32 @@ def installed_layer() -> DeviceLayer:
 
 def load_engine(data: bytes, runs_code: bool) -> LoadedEngine:
     """Deserialize an engine; raises EngineError, with TensorRT's reason, when that fails."""
-    logger = RecordingLogger()
+    logger = RecordingLogger(verbose=False)
     runtime = trt.Runtime(logger)
     if runs_code:
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise EngineError(
-            f"TensorRT {trt.__version__} cannot load the engine: {logger.last_error()}",
+            f"TensorRT {trt.__version__} cannot load the engine: {logger.take_error()}",
             fix="build it again with `dualexport trt`; a copy may be cut off",
         )
-    return LoadedEngine(engine, logger.last_error)
+    return LoadedEngine(engine, logger.take_error, is_for_rtx())
 
 
-def describe_bindings(engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def graph_configuration(engine: Any) -> Any | None:
+    """The runtime configuration by which TensorRT for RTX captures graphs itself; None where it cannot."""
+    strategies = getattr(trt, "CudaGraphStrategy", None)
+    if strategies is None or not hasattr(engine, "create_runtime_config"):
+        return None
+    configuration = engine.create_runtime_config()
+    if not hasattr(configuration, "cuda_graph_strategy"):
+        return None
+    configuration.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
+    return configuration
+
+
+def io_specs(engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of an engine; raises EngineError for shapes that are not fixed."""
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []

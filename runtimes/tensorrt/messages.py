@@ -1,4 +1,4 @@
-"""What TensorRT says during a build, as the few lines that a user should read."""
+"""TensorRT's messages during a build, as the few lines that a user should read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .library import RecordingLogger, shorten_message
 
 LISTED_WARNINGS = 5
 _TELLING = ("overflow", "underflow", "out of range", "fall", "int8", "precision", "not supported", "unsupported")
-_OUT_OF_MEMORY = ("out of memory", "outofmemory", "insufficient memory", "cannot allocate")
+_SKIPPED = ("skipping tactic", "insufficient to use tactic")  # for want of memory; normal on a small device
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "insufficient memory", "cannot allocate", "could not be allocated")
+_NOTHING_LEFT = "could not find any implementation"  # what a build ends with that had to skip every kernel of a layer
+_MIB = 1 << 20
 
 
 def list_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
@@ -34,15 +37,30 @@ def list_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
 def explain_failure(
     error: DualExportError, logger: RecordingLogger, path: Path, device: GpuDevice | None
 ) -> DualExportError:
-    """`error`, or where the log tells of memory, what was needed and what the GPU has."""
-    said = [line for line in logger.errors + logger.warnings if any(word in line.lower() for word in _OUT_OF_MEMORY)]
-    if not said or device is None:
+    """Return `error`, or where TensorRT failed for want of memory, what it asked for and what the GPU has.
+
+    Kernels that were skipped for want of memory are no reason by themselves: TensorRT goes on with others.
+    """
+    skipped = [line for line in logger.warnings if _tells(line, _SKIPPED)]
+    refused = [line for line in logger.errors if _tells(line, _OUT_OF_MEMORY)]
+    exhausted = [line for line in logger.errors if skipped and _NOTHING_LEFT in line.lower()]
+    if device is None or not (refused or exhausted):
         return error
-    sizes = [int(size) for line in said for size in re.findall(r"(\d{6,}) ?(?:bytes|B\b)?", line)]
-    needed = f"{max(sizes) / GIB:.1f} GiB were asked for" if sizes else shorten_message(said[-1])
+    sizes = [size for line in refused or skipped for size in _read_sizes(line)]
+    needed = f" ({max(sizes) / GIB:.1f} GiB were asked for)" if sizes else ""
     return EngineError(
-        f"{path.name}: not enough device memory to build it: {needed}, {device.name} has "
-        f"{device.memory_bytes / GIB:.1f} GiB for everything",
+        f"{path.name}: not enough device memory to build it{needed}, {device.name} has "
+        f"{device.memory_bytes / GIB:.1f} GiB for everything: {shorten_message((refused or exhausted)[0])}",
         fix="end what else runs (a desktop too), give a smaller --workspace or --optimization-level 2, or add swap "
         "on a Jetson (docs/jetson.md)",
     )
+
+
+def _tells(line: str, words: tuple[str, ...]) -> bool:
+    return any(word in line.lower() for word in words)
+
+
+def _read_sizes(line: str) -> list[int]:
+    """Sizes in bytes that a message names: `9663676416 bytes`, or in MiB `requested size of 4229`."""
+    in_bytes = [int(size) for size in re.findall(r"(\d+) ?bytes", line)]
+    return in_bytes or [int(size) * _MIB for size in re.findall(r"requested size of (\d+)", line)]

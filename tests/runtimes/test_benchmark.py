@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pytest
+from dualexport.core.runner import DeviceTime
 from dualexport.core.types import Array, TensorSpec
 from dualexport.runtimes.benchmark import Copies, Measurement, Subject, Timing, benchmark, make_feeds
+from dualexport.runtimes.machine.environment import DeviceState
 from dualexport.runtimes.machine.memory import reset_peak
+from dualexport.runtimes.machine.sampling import Spread
+from support.engines import NEEDS_TENSORRT
 
 
 class Clock:
@@ -47,7 +54,7 @@ class TimedRunner:
         return {"logits": np.zeros(self.outputs[0].shape, np.float32)}
 
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         def run() -> None:
             self.infer(feeds)
 
@@ -65,13 +72,15 @@ class TimedRunner:
 class DeviceRunner(TimedRunner):
     """Has its inputs on a device, too, where a run takes half as long."""
 
+    enqueue_ms = 0.125
+
     @contextmanager
-    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], float | None]]:
+    def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
         assert feeds
 
-        def run() -> float:
+        def run() -> DeviceTime:
             self._clock.now += self._milliseconds / 2e3
-            return self._milliseconds / 2
+            return DeviceTime(self._milliseconds / 2, self.enqueue_ms, copy_in_ms=0.5, copy_out_ms=0.25)
 
         yield run
 
@@ -118,6 +127,98 @@ def test_times_with_and_without_copies_stay_apart() -> None:
         ("1", Copies.EXCLUDED): pytest.approx((15.0, 3.0)),
         ("2", Copies.INCLUDED): pytest.approx((5.0, 0.5)),
     }
+
+
+def test_copies_and_launching_have_figures_of_their_own() -> None:
+    wall, on_device = measure(Clock(), (DeviceRunner, 10.0, 1, 0)).results
+    assert (wall.enqueue_ms, wall.copy_in_ms, wall.copy_out_ms) == (None, None, None)
+    assert (on_device.enqueue_ms, on_device.copy_in_ms, on_device.copy_out_ms) == (0.125, 0.5, 0.25)
+
+
+def test_a_host_that_launches_slower_than_the_gpu_computes_is_said() -> None:
+    class Bound(DeviceRunner):
+        enqueue_ms = 4.5
+
+    assert measure(Clock(), (DeviceRunner, 10.0, 1, 0)).warnings == ()
+    (warning,) = measure(Clock(), (Bound, 10.0, 1, 0)).warnings
+    assert "0: the host takes 4.50 ms to launch what the GPU was busy with for 5.00 ms" in warning
+
+
+def test_a_gpu_is_awake_before_its_runs_count() -> None:
+    class Sleeping(DeviceRunner):
+        """Slow until it has worked for a while, and again after others have run."""
+
+        last = worked = 0.0
+
+        @contextmanager
+        def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
+            def run() -> DeviceTime:
+                self.worked = 0.0 if self._clock.now - self.last > 0.01 else self.worked
+                took = 5.0 if self.worked > 0.15 else 20.0
+                self._clock.now += took / 1e3
+                self.worked, self.last = self.worked + took / 1e3, self._clock.now
+                return DeviceTime(took, 0.1, 0.1, 0.1)
+
+            yield run
+
+    results = measure(Clock(), (TimedRunner, 30.0, 1, 0), (Sleeping, 10.0, 1, 0)).results
+    (on_device,) = (one for one in results if one.copies is Copies.EXCLUDED)
+    assert on_device.max_ms == 5.0
+
+
+def test_a_gpu_is_warmed_up_for_a_time_and_not_for_a_number_of_runs() -> None:
+    clock = Clock()
+    started: list[float] = []
+
+    class Watched(DeviceRunner):
+        def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+            started.append(self._clock.now)
+            return super().infer(feeds)
+
+    measure(clock, (Watched, 1.0, 1, 0), rounds=2)
+    assert started[-1] - started[0] >= 2 * 1.0  # each of its two ways for a second at least, before the rounds
+
+
+def test_python_collects_no_garbage_while_it_measures() -> None:
+    seen: set[bool] = set()
+
+    class Watching(TimedRunner):
+        def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+            if self.runs > 10:  # after the warm-up
+                seen.add(gc.isenabled())
+            return super().infer(feeds)
+
+    measure(Clock(), (Watching, 10.0, 1, 0))
+    assert seen == {False}
+    assert gc.isenabled()
+
+
+def test_an_engine_is_measured_in_one_context_by_launches_and_by_a_graph(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
+    from dualexport.runtimes.tensorrt.runner import TensorRTRunner
+    from support.fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
+
+    specs = (TensorSpec("clip", "uint8", (1, 2, 4, 4, 3)),), (TensorSpec("logits", "float32", (1, 3)),)
+    engine = FakeEngine(FakeRuntime(), specs, lambda _: {"logits": np.zeros((1, 3), np.float32)})
+    engine.runtime.launch_ms = 4.0
+    (path := tmp_path / "net.engine").write_bytes(FAKE_ENGINE)
+    subject = Subject("engine", None, lambda: TensorRTRunner(path, cuda_graph=True, layer=make_layer(engine)))
+    ticks = itertools.count()
+    state = DeviceState(None, 1980.0, None, None, 45.0, None, slowed_by=("software power cap",))
+    timing = Timing(seconds=1.0, rounds=2, clock=lambda: next(ticks) / 20, read_state=lambda: state)
+    measurement = benchmark([subject], timing)
+    assert engine.contexts == 1
+    assert [(one.copies, one.cuda_graph) for one in measurement.results] == [
+        (Copies.INCLUDED, False),
+        (Copies.EXCLUDED, False),
+        (Copies.EXCLUDED, True),
+    ]
+    _, launches, graph = measurement.results
+    assert (launches.p50_ms, graph.p50_ms) == (4.0, 1.5)
+    assert measurement.under_load is not None
+    assert measurement.under_load.gpu_mhz == Spread(1980.0, 1980.0, 1980.0)
+    assert measurement.under_load.slowed_by == ("software power cap",)
+    assert engine.runtime.alive == {}
 
 
 def test_a_busy_machine_is_said() -> None:

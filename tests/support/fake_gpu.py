@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,32 @@ from dualexport.runtimes.tensorrt.load import DeviceLayer, LoadedEngine
 
 OUT_OF_MEMORY = 2
 LAUNCH_FAILURE = 719
+CAPTURE_INVALIDATED = 901
 FREE_BYTES = 1 << 30
 
+ERROR_NAMES = {
+    OUT_OF_MEMORY: b"cudaErrorMemoryAllocation",
+    CAPTURE_INVALIDATED: b"cudaErrorStreamCaptureInvalidated",
+    35: b"cudaErrorInsufficientDriver",
+}
+
 Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something queued on a stream: what it does, how long the GPU takes for it, and when it was queued."""
+
+    action: Callable[[], None]
+    gpu_ms: float
+    queued_ms: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call's own failure."""
+
+    code: int
 
 
 class FakeRuntime:
@@ -40,8 +64,16 @@ class FakeRuntime:
         self.fail_at = fail_at
         self.code = OUT_OF_MEMORY
         self.lost = False  # every call on the device fails, as after an illegal access
-        self.queues: dict[int, list[Callable[[], None]]] = {}
-        self.capturing: dict[int, list[Callable[[], None]]] = {}
+        self.queues: dict[int, list[Work]] = {}
+        self.capturing: dict[int, list[Work]] = {}
+        self.host_ms, self.gpu_ms = 0.0, 0.0  # the time on either side; nothing here takes real time
+        self.launch_ms, self.compute_ms, self.copy_ms = 0.25, 1.5, 0.125
+        self.invalidated: set[int] = set()  # streams whose capture met something that cannot be captured
+        self.last_error = (
+            0  # of a call that failed, until cudaGetLastError is asked: PyTorch's next launch would see it
+        )
+        self.driver_version = 12060
+        self.integrated = 0
         self._capability = capability
         self._next = 1000
 
@@ -55,15 +87,36 @@ class FakeRuntime:
             self.calls[name] += 1
             if self.lost or (name, self.calls[name]) == self.fail_at:
                 self.capturing = {} if name == "cudaStreamEndCapture" else self.capturing
-                return (LAUNCH_FAILURE if self.lost else self.code, None)
+                return self._fail(LAUNCH_FAILURE if self.lost else self.code)
             result = work(self, *arguments)
+            if isinstance(result, Failure):
+                return self._fail(result.code)
             return (0, *(result if isinstance(result, tuple) else () if result is None else (result,)))
 
         return call
 
-    def queue(self, stream: int, work: Callable[[], None]) -> None:
+    def _fail(self, code: int) -> tuple[int, None]:
+        self.last_error = code
+        return (code, None)
+
+    def invalidate(self, stream: int) -> None:
+        """What a call that cannot be captured does to the capture that is under way."""
+        if stream in self.capturing:
+            self.invalidated.add(stream)
+
+    def cudaGetLastError(self) -> tuple[int]:
+        found, self.last_error = self.last_error, 0
+        return (found,)
+
+    def queue(self, stream: int, action: Callable[[], None], gpu_ms: float = 0.0) -> None:
+        """Queue work that takes the GPU so long, and begins no earlier than it is queued."""
         assert stream in self.alive, "a stream that is not there"
+        work = Work(action, gpu_ms, self.host_ms)
         (self.capturing if stream in self.capturing else self.queues)[stream].append(work)
+
+    def _do(self, work: Work) -> None:
+        self.gpu_ms = max(self.gpu_ms, work.queued_ms) + work.gpu_ms
+        work.action()
 
     def _make(self, kind: str, value: Any = None, handle: int | None = None) -> int:
         self._next += 1
@@ -80,7 +133,7 @@ class FakeRuntime:
         assert (made, len(memory) >= size) == (kind, True), f"{size} bytes at {made} memory of {len(memory)}"
 
     def _cudaGetErrorName(self, code: int) -> tuple[int, bytes]:
-        return (0, {OUT_OF_MEMORY: b"cudaErrorMemoryAllocation"}.get(code, b"cudaErrorLaunchFailure"))
+        return (0, ERROR_NAMES.get(code, b"cudaErrorLaunchFailure"))
 
     def cudaGetErrorName(self, code: int) -> tuple[int, bytes]:  # never fails, also on a lost device
         return self._cudaGetErrorName(code)
@@ -91,19 +144,24 @@ class FakeRuntime:
     def _cudaGetDeviceCount(self) -> int:
         return 1
 
-    def _cudaDriverGetVersion(self) -> int:
-        return 12060
+    def cudaDriverGetVersion(self) -> tuple[int, int]:
+        return (0, self.driver_version)
+
+    def cudaRuntimeGetVersion(self) -> tuple[int, int]:
+        return (0, 13000)
 
     def _cudaGetDeviceProperties(self, _: int) -> SimpleNamespace:
         major, minor = self._capability
-        return SimpleNamespace(name=b"Fake\0\0", major=major, minor=minor, totalGlobalMem=2 * FREE_BYTES)
+        place = {"pciDomainID": 0, "pciBusID": 0x3B, "pciDeviceID": 0, "integrated": self.integrated}
+        return SimpleNamespace(name=b"Fake\0\0", major=major, minor=minor, totalGlobalMem=2 * FREE_BYTES, **place)
 
     def _cudaMalloc(self, size: int) -> int:
         memory = (ctypes.c_uint8 * size)()
         return self._make("device", memory, ctypes.addressof(memory))
 
     def _cudaFree(self, address: int) -> None:
-        self._drop("device", address)
+        if address:  # freeing nothing makes the context
+            self._drop("device", address)
 
     def _cudaHostAlloc(self, size: int, _: int) -> int:
         memory = (ctypes.c_uint8 * size)()
@@ -120,9 +178,10 @@ class FakeRuntime:
             self._check(kinds[1], source, size)
             ctypes.memmove(target, source, size)
 
-        self.queue(stream, copy)
+        self.queue(stream, copy, self.copy_ms)
 
-    def _cudaStreamCreate(self) -> int:
+    def _cudaStreamCreateWithFlags(self, flags: int) -> int:
+        assert flags == 1, "a stream that waits for the legacy default stream"
         stream = self._make("stream")
         self.queues[stream] = []
         return stream
@@ -134,7 +193,8 @@ class FakeRuntime:
         assert stream not in self.capturing, "synchronized in a capture"
         work, self.queues[stream] = self.queues[stream], []
         for item in work:
-            item()
+            self._do(item)
+        self.host_ms = max(self.host_ms, self.gpu_ms)
 
     def _cudaEventCreate(self) -> int:
         return self._make("event", [])
@@ -143,19 +203,32 @@ class FakeRuntime:
         self._drop("event", event)
 
     def _cudaEventRecord(self, event: int, stream: int) -> None:
-        self.queue(stream, lambda: self.alive[event][1].append(self.calls["cudaEventRecord"]))
+        times = self.alive[event][1]
+        times.clear()
+        self.queue(stream, lambda: times.append(self.gpu_ms))
+
+    def _cudaEventSynchronize(self, event: int) -> None:
+        """Work in order until the event is passed; a stream's work stays queued behind it."""
+        for queue in self.queues.values():
+            while queue and not self.alive[event][1]:
+                self._do(queue.pop(0))
+        self.host_ms = max(self.host_ms, *self.alive[event][1])
 
     def _cudaEventElapsedTime(self, start: int, end: int) -> float:
         assert self.alive[start][1], "not recorded"
         assert self.alive[end][1], "not recorded"
-        return 1.5
+        return float(self.alive[end][1][0] - self.alive[start][1][0])
 
     def _cudaStreamBeginCapture(self, stream: int, _: int) -> None:
         assert not self.queues[stream], "captured with work under way"
         self.capturing[stream] = []
 
-    def _cudaStreamEndCapture(self, stream: int) -> int:
-        return self._make("graph", self.capturing.pop(stream))
+    def _cudaStreamEndCapture(self, stream: int) -> int | Failure:
+        work = self.capturing.pop(stream)
+        if stream in self.invalidated:
+            self.invalidated.remove(stream)
+            return Failure(CAPTURE_INVALIDATED)
+        return self._make("graph", work)
 
     def _cudaGraphInstantiate(self, graph: int, _: int) -> int:
         return self._make("executable", self.alive[graph][1])
@@ -168,7 +241,7 @@ class FakeRuntime:
 
     def _cudaGraphLaunch(self, graph: int, stream: int) -> None:
         for work in self.alive[graph][1]:
-            self.queue(stream, work)
+            self.queue(stream, work.action, work.gpu_ms)
 
 
 class FakeEngine:
@@ -189,6 +262,7 @@ class FakeEngine:
         self.refuse_at = refuse_at
         self.runs = 0
         self.contexts = 0
+        self.configurations: list[Any] = []
         self.no_context = False
         self.num_io_tensors = len(self.inputs + self.outputs)
         self.device_memory_size_v2 = 64 << 20
@@ -208,8 +282,9 @@ class FakeEngine:
     def get_tensor_mode(self, name: str) -> Any:
         return self._modes[name in {spec.name for spec in self.outputs}]
 
-    def create_execution_context(self) -> FakeContext | None:
+    def create_execution_context(self, configuration: Any = None) -> FakeContext | None:
         self.contexts += 1
+        self.configurations += [configuration] if configuration else []
         return None if self.no_context else FakeContext(self)
 
     def spec(self, name: str) -> TensorSpec:
@@ -230,8 +305,11 @@ class FakeContext:
     def execute_async_v3(self, stream: int) -> bool:
         self._engine.runs += 1
         if self._engine.runs == self._engine.refuse_at:
+            self._engine.runtime.invalidate(stream)
             return False
-        self._engine.runtime.queue(stream, self._compute)
+        runtime = self._engine.runtime
+        runtime.host_ms += runtime.launch_ms
+        runtime.queue(stream, self._compute, runtime.compute_ms)
         return True
 
     def _compute(self) -> None:
@@ -250,11 +328,12 @@ def make_layer(engine: FakeEngine, version: str = "10.3.0", *, for_rtx: bool = F
     """The layer that a TensorRTRunner stands on; only a whole file of FAKE_ENGINE loads."""
 
     def load(data: bytes, _: bool) -> LoadedEngine:
-        if data != FAKE_ENGINE:
+        if data not in (FAKE_ENGINE, FAKE_RTX_ENGINE):
             raise EngineError("TensorRT 10.3.0 cannot load the engine: the stream ends", fix="build it again")
-        return LoadedEngine(engine, lambda: "enqueue was refused")
+        return LoadedEngine(engine, lambda: "enqueue was refused", for_rtx)
 
     return DeviceLayer(Cuda(engine.runtime), load, version, for_rtx)
 
 
 FAKE_ENGINE = b"ptrt" + bytes(20) + bytes((10, 3, 0, 26)) + bytes(range(100))
+FAKE_RTX_ENGINE = b"vtrt" + bytes(20) + bytes((1, 7, 1, 0)) + bytes(range(100))

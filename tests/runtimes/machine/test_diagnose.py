@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dualexport.commands.doctor import list_requirements
-from dualexport.runtimes.machine.diagnose import COMMANDS, DECODERS, Finding, Machine, Requirement, diagnose, is_older
+from dualexport.runtimes.machine.diagnose import COMMANDS, DECODERS, Finding, Machine, Requirement, diagnose
 from dualexport.runtimes.machine.environment import Environment
 from support.cli import run
 
@@ -90,12 +90,6 @@ def test_a_jetson_s_driver_is_its_jetpack_s() -> None:
 def test_tensorrt_for_rtx_counts_from_one_and_needs_no_gpu() -> None:
     changes = {"tensorrt": "1.7.1", "for_rtx": True, "environment": replace(SERVER, gpu=None)}
     assert find("TensorRT", **changes).stops == find("GPU", **changes).stops == ()
-
-
-def test_versions_are_compared_as_numbers() -> None:
-    assert is_older("2.9.1", "2.10")
-    assert not is_older("2.13.0+cpu", "2.9")
-    assert not is_older("10.0", "10.0")
 
 
 def test_requirements_are_those_of_the_package() -> None:

@@ -17,6 +17,7 @@ from dualexport.core.errors import EngineError, PlanError
 from dualexport.core.files import hash_file
 from dualexport.core.selection import parse_selections
 from dualexport.core.types import Artifact
+from dualexport.core.versions import agree
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.graphs.describe import describe_onnx
@@ -28,7 +29,6 @@ from dualexport.runtimes.tensorrt.engine_file import (
     EngineRecord,
     read_engine_version,
     read_record,
-    same_version,
 )
 from onnx import TensorProto, helper
 from support.engines import quantize_products, require_builder
@@ -51,7 +51,7 @@ def test_an_engine_is_written_with_the_proof_of_its_precision(exported: Path, tm
     version, for_rtx = read_engine_version(engine.path)
     assert engine.path.name.startswith("net.fp16.")
     assert engine.path.suffix == ".engine"
-    assert same_version(record.tensorrt, version)
+    assert agree(record.tensorrt, version)
     assert record.for_rtx == for_rtx
     assert (engine.parent, engine.sha256) == (source.sha256, hash_file(engine.path))
     assert record.size_bytes == engine.path.stat().st_size

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dualexport.core.errors import CudaError, EngineError, RunnerError
+from dualexport.core.reporter import Notify, no_notes
 from dualexport.core.types import Array, TensorSpec
 from dualexport.runtimes.tensorrt.engine_file import EngineRecord
 from support.engines import NEEDS_TENSORRT
 
 pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
 
+from dualexport.runtimes.tensorrt import load
+from dualexport.runtimes.tensorrt.cuda import Cuda
+from dualexport.runtimes.tensorrt.load import DeviceLayer, LoadedEngine
 from dualexport.runtimes.tensorrt.runner import TensorRTRunner
-from support.fake_gpu import FAKE_ENGINE, LAUNCH_FAILURE, FakeEngine, FakeRuntime, make_layer
+from support.fake_gpu import FAKE_ENGINE, FAKE_RTX_ENGINE, LAUNCH_FAILURE, FakeEngine, FakeRuntime, make_layer
 
 CLIP = TensorSpec("clip", "uint8", (2, 4, 8, 8, 3))
 LOGITS = TensorSpec("logits", "float32", (2, 5))
@@ -46,8 +53,10 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def open_runner(path: Path, engine: FakeEngine, *, cuda_graph: bool = False) -> TensorRTRunner:
-    return TensorRTRunner(path, RECORD, cuda_graph=cuda_graph, layer=make_layer(engine))
+def open_runner(
+    path: Path, engine: FakeEngine, *, cuda_graph: bool = False, notify: Notify = no_notes
+) -> TensorRTRunner:
+    return TensorRTRunner(path, RECORD, cuda_graph=cuda_graph, layer=make_layer(engine), notify=notify)
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True], ids=["stream", "graph"])
@@ -73,10 +82,30 @@ def test_outputs_stay_what_they_were_when_the_next_batch_runs(path: Path, engine
 
 def test_a_prepared_batch_is_copied_once_and_timed_by_the_gpu(path: Path, engine: FakeEngine) -> None:
     with open_runner(path, engine) as runner, runner.prepared(clip()) as run:
-        copies = engine.runtime.calls["cudaMemcpyAsync"]
-        assert [run() for _ in range(3)] == [1.5] * 3
+        copies, runs = engine.runtime.calls["cudaMemcpyAsync"], engine.runs
+        assert [run().compute_ms for _ in range(3)] == [1.5] * 3
         assert engine.runtime.calls["cudaMemcpyAsync"] == copies
-        assert engine.runs == 3
+        assert engine.runs == runs + 3
+    assert engine.runtime.alive == {}
+
+
+def test_a_batch_is_timed_without_the_launching_of_its_kernels(path: Path, engine: FakeEngine) -> None:
+    engine.runtime.launch_ms, engine.runtime.compute_ms = 1.0, 1.25
+    with open_runner(path, engine) as runner, runner.prepared(clip()) as run:
+        assert [run().compute_ms for _ in range(4)] == [1.25] * 4
+        assert run().enqueue_ms > 0
+        assert (run().copy_in_ms, run().copy_out_ms) == (0.125, 0.25)  # one input, two outputs
+
+
+def test_single_launches_and_a_graph_are_timed_in_one_context(path: Path, engine: FakeEngine) -> None:
+    engine.runtime.launch_ms = 4.0  # launching is slower than computing, which a graph spares
+    with open_runner(path, engine, cuda_graph=True) as runner:
+        assert runner.has_graph
+        with runner.prepared(clip(), by_graph=False) as run:
+            assert [run().compute_ms for _ in range(3)][1:] == [4.0] * 2
+        with runner.prepared(clip(), by_graph=True) as run:
+            assert [run().compute_ms for _ in range(3)] == [1.5] * 3
+        assert engine.contexts == 1
     assert engine.runtime.alive == {}
 
 
@@ -122,6 +151,9 @@ def test_two_runners_in_one_process_do_not_meet(path: Path, engine: FakeEngine) 
     assert engine.runtime.alive == {}
 
 
+CAPTURING = ("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate")
+
+
 def every_call_of_a_run(path: Path, cuda_graph: bool) -> list[tuple[str, int]]:
     """Each CUDA call from opening to closing that can fail, with its number."""
     engine = FakeEngine(FakeRuntime(), ((CLIP,), (LOGITS, KEPT)), compute)
@@ -130,14 +162,16 @@ def every_call_of_a_run(path: Path, cuda_graph: bool) -> list[tuple[str, int]]:
         with runner.prepared(clip()) as run:
             run()
         counted = dict(engine.runtime.calls)
-    makes = [name for name in counted if "Free" not in name and "Destroy" not in name]
+    makes = [name for name in counted if "Free" not in name and "Destroy" not in name and name not in CAPTURING]
     return [(name, number) for name in makes for number in range(1, counted[name] + 1)]
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True], ids=["stream", "graph"])
 def test_whichever_call_fails_everything_is_given_back(path: Path, cuda_graph: bool) -> None:
     places = every_call_of_a_run(path, cuda_graph)
-    assert {"cudaMalloc", "cudaHostAlloc", "cudaStreamCreate", "cudaMemcpyAsync"} <= {name for name, _ in places}
+    assert {"cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags", "cudaMemcpyAsync"} <= {
+        name for name, _ in places
+    }
     for place in places:
         runtime = FakeRuntime(fail_at=place)
         engine = FakeEngine(runtime, ((CLIP,), (LOGITS, KEPT)), compute)
@@ -156,11 +190,75 @@ def test_a_lost_device_is_told_once_and_does_not_hang(path: Path, engine: FakeEn
     assert failed.value.code == LAUNCH_FAILURE
 
 
-def test_a_run_that_is_refused_in_the_capture_leaves_nothing(path: Path, engine: FakeEngine) -> None:
+def test_a_capture_that_fails_is_told_by_its_reason_and_the_runner_goes_on_without(
+    path: Path, engine: FakeEngine
+) -> None:
     engine.refuse_at = 2  # the first run comes before the capture
-    with pytest.raises(RunnerError, match="enqueue was refused"):
-        open_runner(path, engine, cuda_graph=True)
+    told: list[str] = []
+    with open_runner(path, engine, cuda_graph=True, notify=told.append) as runner:
+        assert (runner.has_graph, engine.runtime.last_error) == (False, 0)
+        assert runner.infer(clip(4))["logits"][0, 0] == 4
+        with runner.prepared(clip(4)) as run:
+            assert run().compute_ms == 1.5
+    (note,) = told
+    assert "runs without a CUDA graph" in note
+    assert "enqueue was refused" in note
+    assert "cudaStreamEndCapture" not in note
     assert engine.runtime.alive == {}
+
+
+@pytest.mark.parametrize("call", CAPTURING)
+def test_a_call_of_the_capture_that_fails_is_no_reason_to_fail(path: Path, call: str) -> None:
+    engine = FakeEngine(FakeRuntime(fail_at=(call, 1)), ((CLIP,), (LOGITS, KEPT)), compute)
+    told: list[str] = []
+    with open_runner(path, engine, cuda_graph=True, notify=told.append) as runner:
+        assert runner.infer(clip(4))["logits"][0, 0] == 4
+    assert call in told[0]
+    assert engine.runtime.alive == {}
+
+
+def test_tensorrt_for_rtx_is_asked_for_its_own_graphs_or_says_that_it_has_none(
+    path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(FAKE_RTX_ENGINE)
+    layer = make_layer(engine, "1.7.1", for_rtx=True)
+    told: list[str] = []
+    record = EngineRecord("TensorRT for RTX", "1.7.1")
+    with TensorRTRunner(path, record, cuda_graph=True, layer=layer, notify=told.append) as runner:
+        assert not runner.has_graph
+    assert "runs without a CUDA graph: it takes the module tensorrt_rtx" in told[0]
+    assert engine.runtime.calls["cudaStreamBeginCapture"] == 0
+
+    monkeypatch.setattr(load.trt, "CudaGraphStrategy", SimpleNamespace(WHOLE_GRAPH_CAPTURE=1), raising=False)
+    engine.create_runtime_config = lambda: SimpleNamespace(cuda_graph_strategy=0)  # type: ignore[attr-defined]
+    with TensorRTRunner(path, record, cuda_graph=True, layer=layer, notify=told.append) as runner:
+        assert runner.infer(clip(4))["logits"][0, 0] == 4
+    assert [one.cuda_graph_strategy for one in engine.configurations] == [1]
+    assert len(told) == 1
+    assert engine.runtime.calls["cudaStreamBeginCapture"] == 0
+
+
+def test_closing_lets_the_engine_go_and_frees_everything_although_one_release_fails(path: Path) -> None:
+    runtime = FakeRuntime()
+    engines: list[weakref.ref[FakeEngine]] = []
+
+    def load_one(*_: object) -> LoadedEngine:
+        engine = FakeEngine(runtime, ((CLIP,), (LOGITS, KEPT)), compute)
+        engines.append(weakref.ref(engine))
+        return LoadedEngine(engine, lambda: "")
+
+    runner = TensorRTRunner(path, RECORD, layer=DeviceLayer(Cuda(runtime), load_one, "10.3.0", False))
+    with runner.prepared(clip()):
+        runner.infer(clip())  # a second context
+    assert len([kind for kind, _ in runtime.alive.values() if kind == "stream"]) == 2
+    runtime.fail_at = ("cudaStreamDestroy", 1)
+    with pytest.raises(CudaError, match="cudaStreamDestroy"):
+        runner.close()
+    assert [kind for kind, _ in runtime.alive.values()] == ["stream"]  # the one whose release failed
+    gc.collect()
+    assert engines[0]() is None
+    with pytest.raises(RunnerError, match="the runner is closed"):
+        runner.infer(clip())
 
 
 @pytest.mark.parametrize("refused_run", [1, 2])
@@ -262,5 +360,5 @@ def test_a_closed_runner_says_so(path: Path, engine: FakeEngine) -> None:
 def test_a_runner_closed_in_the_middle_of_a_run_still_frees_everything(path: Path, engine: FakeEngine) -> None:
     with open_runner(path, engine) as runner, runner.prepared(clip()) as run:
         runner.close()
-        assert run() == 1.5
+        assert run().compute_ms == 1.5
     assert engine.runtime.alive == {}
