@@ -66,7 +66,7 @@ def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: 
         assert result.stderr.splitlines()[-1] == 'fix: pip install "dualexport[export]"'
     refused = run("plan", exported / "dualformer-n.fp16.onnx")
     assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1].startswith("fix: pip install tensorrt")
+    assert refused.stderr.splitlines()[-1].startswith('fix: pip install "dualexport[tensorrt]"')
     assert run("lint", exported / "dualformer-n.fp16.onnx").returncode == 0
     decode = (
         "from pathlib import Path; from dualexport.clips.source import ClipSource;"

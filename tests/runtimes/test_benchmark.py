@@ -152,6 +152,8 @@ def test_a_gpu_is_awake_before_its_runs_count() -> None:
 
         @contextmanager
         def prepared(self, feeds: Mapping[str, Array]) -> Iterator[Callable[[], DeviceTime | None]]:
+            assert feeds
+
             def run() -> DeviceTime:
                 self.worked = 0.0 if self._clock.now - self.last > 0.01 else self.worked
                 took = 5.0 if self.worked > 0.15 else 20.0

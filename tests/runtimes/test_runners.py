@@ -84,8 +84,8 @@ def test_a_runner_computes_the_network(runner: TimedRunner, nano: DualFormer, re
         assert list(outputs) == ["logits"]
         np.testing.assert_allclose(outputs["logits"], expected, rtol=0, atol=TOLERANCES.get(name, 1e-4))
     with runner.prepared({"clip": clip}) as run:
-        for milliseconds in (run(), run()):
-            assert milliseconds is None or milliseconds > 0
+        for measured in (run(), run()):
+            assert measured is None or measured.compute_ms > 0
     np.testing.assert_array_equal(runner.infer({"clip": clip})["logits"], outputs["logits"])
 
 

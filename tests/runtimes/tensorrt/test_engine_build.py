@@ -234,7 +234,7 @@ def test_too_little_memory_says_what_was_asked_for_and_what_there_is(
         raise PlanError("cannot compile it", fix="")
 
     monkeypatch.setattr(engine_build, "compile_engine", run_out)
-    with pytest.raises(EngineError, match=r"9\.0 GiB were asked for, Orin has 8\.0 GiB"):
+    with pytest.raises(EngineError, match=r"9\.0 GiB were asked for\), Orin has 8\.0 GiB"):
         build(describe_onnx(exported / "dualformer-n.fp16.onnx"), tmp_path, device=ORIN)
 
 
@@ -267,7 +267,7 @@ def test_without_tensorrt_the_install_line_is_named(exported: Path) -> None:
     error, fix = result.stderr.splitlines()[-2:]
     assert result.returncode == 1
     assert error == "error: TensorRT is not installed (no module tensorrt or tensorrt_rtx)"
-    assert fix.startswith("fix: pip install tensorrt, on a Jetson apt-get install")
+    assert fix.startswith('fix: pip install "dualexport[tensorrt]", on a Jetson apt-get install')
 
 
 def test_torch_is_not_needed_to_read_a_record() -> None:

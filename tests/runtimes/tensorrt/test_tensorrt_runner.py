@@ -20,7 +20,7 @@ from support.engines import NEEDS_TENSORRT
 
 pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
 
-from dualexport.runtimes.tensorrt import load
+from dualexport.runtimes.tensorrt import library
 from dualexport.runtimes.tensorrt.cuda import Cuda
 from dualexport.runtimes.tensorrt.load import DeviceLayer, LoadedEngine
 from dualexport.runtimes.tensorrt.runner import TensorRTRunner
@@ -229,7 +229,7 @@ def test_tensorrt_for_rtx_is_asked_for_its_own_graphs_or_says_that_it_has_none(
     assert "runs without a CUDA graph: it takes the module tensorrt_rtx" in told[0]
     assert engine.runtime.calls["cudaStreamBeginCapture"] == 0
 
-    monkeypatch.setattr(load.trt, "CudaGraphStrategy", SimpleNamespace(WHOLE_GRAPH_CAPTURE=1), raising=False)
+    monkeypatch.setattr(library.trt, "CudaGraphStrategy", SimpleNamespace(WHOLE_GRAPH_CAPTURE=1), raising=False)
     engine.create_runtime_config = lambda: SimpleNamespace(cuda_graph_strategy=0)  # type: ignore[attr-defined]
     with TensorRTRunner(path, record, cuda_graph=True, layer=layer, notify=told.append) as runner:
         assert runner.infer(clip(4))["logits"][0, 0] == 4
