@@ -12,7 +12,22 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
-from .commands import bench, bundle, console, doctor, int8, lint, onnx, plan, predict, stream, synth, trt, verify
+from .commands import (
+    bench,
+    bundle,
+    console,
+    doctor,
+    int8,
+    lint,
+    onnx,
+    plan,
+    predict,
+    stream,
+    synth,
+    triton,
+    trt,
+    verify,
+)
 from .core.errors import DualExportError
 
 NAME = "dualexport"
@@ -77,6 +92,7 @@ for _run, _epilog in (
     (plan.plan, plan.EPILOG),
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),
+    (triton.triton, triton.EPILOG),
     (doctor.doctor, doctor.EPILOG),
 ):
     app.command(cls=Command, epilog=_epilog.replace("\n\ndualexport", "\n\n\b\ndualexport"))(_run)  # not wrapped

@@ -111,3 +111,11 @@ class Provider(str, Enum):
     def registered_name(self) -> str:
         names = {"cuda": "CUDAExecutionProvider", "tensorrt-rtx": "NvTensorRTRTXExecutionProvider"}
         return names.get(self.value, "CPUExecutionProvider")
+
+
+class TritonBackend(str, Enum):
+    """Triton's backends that can run the network."""
+
+    TENSORRT = "tensorrt"
+    ONNXRUNTIME = "onnxruntime"
+    PYTHON = "python"

@@ -1,0 +1,148 @@
+"""Packages an exported network for inference servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..core.choices import Precision, Runtime, TritonBackend
+from ..core.errors import ManifestError, OutputError
+from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, write_manifest
+from ..core.reporter import Notify, no_notes
+from ..core.types import Artifact
+from ..runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
+from ..serving import triton as texts
+from ..serving.triton import LABELS_FILE, MODEL_FILES, ServedNetwork
+from .runners import NARROWEST_FIRST, list_artifacts
+
+MOST_VIDEO_BYTES = 256 << 20
+MODEL_FILE = """\
+from dualexport.pipeline.triton_models import {name} as TritonPythonModel  # noqa: F401
+"""
+TEMPLATES = Path(texts.__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class TritonOptions:
+    """The file and the server's use of it.
+
+    `backend` None: TensorRT where an engine is listed, else ONNX Runtime; `precision` None: the narrowest engine, or
+    the FP32 file. So many `instances` of the network and `decoders` run side by side.
+    """
+
+    backend: TritonBackend | None = None
+    precision: Precision | None = None
+    batch: int | None = None
+    instances: int = 1
+    decoders: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRepository:
+    """A model repository that was written: its folder, the models in it, and the file that runs the network."""
+
+    folder: Path
+    models: tuple[str, ...]
+    artifact: Artifact
+    backend: TritonBackend
+
+
+def triton(
+    folder: Path | None, output: Path, options: TritonOptions | None = None, *, notify: Notify = no_notes
+) -> ServedRepository:
+    """Write a model repository for Triton Inference Server from an exported folder.
+
+    Raises ManifestError when the folder lists no file that the options ask for, and OutputError when `output` is there.
+    """
+    options = options or TritonOptions()
+    manifest = find_manifest(folder)
+    backend = options.backend or _choose_backend(manifest)
+    artifact = _choose_artifact(manifest, backend, options)
+    check_artifact(artifact)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output} is not empty", fix="name a new folder with --output, or delete it")
+    network = ServedNetwork(
+        manifest.name, backend, artifact.inputs, artifact.outputs, options.instances, bool(manifest.labels)
+    )
+    if artifact.format == ENGINE_FORMAT and backend is TritonBackend.TENSORRT:
+        notify("the server has to have the TensorRT that built the engine: see its release notes")
+    staged = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        _write_models(staged, manifest, artifact, network, options)
+        if output.is_dir():
+            output.rmdir()
+        staged.rename(output)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {output}: {error.strerror or error}", fix="make room or permission there"
+        ) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return ServedRepository(output, tuple(_configurations(network, options)), artifact, backend)
+
+
+def _choose_backend(manifest: Manifest) -> TritonBackend:
+    has_engine = any(artifact.format == ENGINE_FORMAT for artifact in manifest.artifacts)
+    return TritonBackend.TENSORRT if has_engine else TritonBackend.ONNXRUNTIME
+
+
+def _choose_artifact(manifest: Manifest, backend: TritonBackend, options: TritonOptions) -> Artifact:
+    """The engine for TensorRT, the ONNX file for ONNX Runtime; the Python backend runs either, an engine first."""
+    runtime = Runtime.ONNX if backend is TritonBackend.ONNXRUNTIME else Runtime.TENSORRT
+    if backend is TritonBackend.PYTHON and all(artifact.format != ENGINE_FORMAT for artifact in manifest.artifacts):
+        runtime = Runtime.ONNX
+    order = (Precision.FP32, Precision.FP16, Precision.INT8) if runtime is Runtime.ONNX else NARROWEST_FIRST
+    found = [
+        artifact
+        for artifact in sorted(list_artifacts(manifest, runtime), key=lambda one: order.index(one.precision))
+        if options.precision in (None, artifact.precision) and options.batch in (None, artifact.inputs[0].shape[0])
+    ]
+    if not found:
+        asked = " ".join(str(part) for part in (options.precision and options.precision.value, options.batch) if part)
+        raise ManifestError(
+            f"{manifest.path} lists no {runtime.value} file of {asked}",
+            fix="leave --precision and --batch out, or make it",
+        )
+    return found[0]
+
+
+def _write_models(
+    staged: Path, manifest: Manifest, artifact: Artifact, network: ServedNetwork, options: TritonOptions
+) -> None:
+    for name, configuration in _configurations(network, options).items():
+        version = staged / name / "1"
+        version.mkdir(parents=True)
+        (staged / name / "config.pbtxt").write_text(configuration, encoding="utf-8")
+        if network.labelled and not name.endswith("-clips"):
+            (staged / name / LABELS_FILE).write_text("\n".join(manifest.labels) + "\n", encoding="utf-8")
+    _write_python(staged / f"{network.name}-clips" / "1", "ClipsModel", replace(manifest, artifacts=()))
+    _write_python(staged / f"{network.name}-classes" / "1", "ClassesModel")
+    version = staged / network.name / "1"
+    if network.backend is TritonBackend.PYTHON:
+        shutil.copyfile(artifact.path, version / artifact.path.name)
+        _write_python(version, "NetworkModel", replace(manifest, artifacts=(artifact,)))
+    else:
+        shutil.copyfile(artifact.path, version / MODEL_FILES[network.backend])
+    shutil.copyfile(TEMPLATES / "ask.py", staged / "ask.py")
+    text = (TEMPLATES / "triton.md").read_text(encoding="utf-8")
+    (staged / "README.md").write_text(text.replace("NAME", network.name), encoding="utf-8")
+
+
+def _write_python(version: Path, name: str, manifest: Manifest | None = None) -> None:
+    """The class `name` as the backend's model.py, and what it reads."""
+    (version / "model.py").write_text(MODEL_FILE.format(name=name), encoding="utf-8")
+    if manifest is not None:
+        artifacts = tuple(replace(one, path=version / one.path.name) for one in manifest.artifacts)
+        write_manifest(replace(manifest, folder=version, artifacts=artifacts), version / FILE_NAME)
+
+
+def _configurations(network: ServedNetwork, options: TritonOptions) -> dict[str, str]:
+    """The text of each model's config.pbtxt, by its name."""
+    return {
+        network.name: texts.write_network_config(network),
+        f"{network.name}-clips": texts.write_clips_config(network, MOST_VIDEO_BYTES, options.decoders),
+        f"{network.name}-classes": texts.write_classes_config(network),
+        f"{network.name}-video": texts.write_ensemble_config(network),
+    }

@@ -1,0 +1,1 @@
+"""Texts that inference servers read: model configurations, application files, how to start them."""
