@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.choices import Precision, Runtime, TritonBackend
 from ..core.errors import ManifestError, OutputError
-from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, write_manifest
+from ..core.files import staged_path
+from ..core.manifest import FILE_NAME, Manifest, Weights, check_artifact, find_manifest, write_manifest
 from ..core.reporter import Notify, no_notes
 from ..core.types import Artifact
 from ..runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
@@ -61,25 +61,15 @@ def triton(
     backend = options.backend or _choose_backend(manifest)
     artifact = _choose_artifact(manifest, backend, options)
     check_artifact(artifact)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output} is not empty", fix="name a new folder with --output, or delete it")
+    if output.exists():
+        raise OutputError(f"{output} is there already", fix="name a new folder with --output, or delete it")
     network = ServedNetwork(
         manifest.name, backend, artifact.inputs, artifact.outputs, options.instances, bool(manifest.labels)
     )
     if artifact.format == ENGINE_FORMAT and backend is TritonBackend.TENSORRT:
         notify("the server has to have the TensorRT that built the engine: see its release notes")
-    staged = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
+    with staged_path(output) as staged:
         _write_models(staged, manifest, artifact, network, options)
-        if output.is_dir():
-            output.rmdir()
-        staged.rename(output)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}", fix="make room or permission there"
-        ) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return ServedRepository(output, tuple(_configurations(network, options)), artifact, backend)
 
 
@@ -117,17 +107,23 @@ def _write_models(
         (staged / name / "config.pbtxt").write_text(configuration, encoding="utf-8")
         if network.labelled and not name.endswith("-clips"):
             (staged / name / LABELS_FILE).write_text("\n".join(manifest.labels) + "\n", encoding="utf-8")
-    _write_python(staged / f"{network.name}-clips" / "1", "ClipsModel", replace(manifest, artifacts=()))
+    served = replace(manifest, weights=_without_place(manifest.weights))
+    _write_python(staged / f"{network.name}-clips" / "1", "ClipsModel", replace(served, artifacts=()))
     _write_python(staged / f"{network.name}-classes" / "1", "ClassesModel")
     version = staged / network.name / "1"
     if network.backend is TritonBackend.PYTHON:
         shutil.copyfile(artifact.path, version / artifact.path.name)
-        _write_python(version, "NetworkModel", replace(manifest, artifacts=(artifact,)))
+        _write_python(version, "NetworkModel", replace(served, artifacts=(artifact,)))
     else:
         shutil.copyfile(artifact.path, version / MODEL_FILES[network.backend])
     shutil.copyfile(TEMPLATES / "ask.py", staged / "ask.py")
     text = (TEMPLATES / "triton.md").read_text(encoding="utf-8")
     (staged / "README.md").write_text(text.replace("NAME", network.name), encoding="utf-8")
+
+
+def _without_place(weights: Weights) -> Weights:
+    """The weights' record without the folder that the checkpoint lies in here."""
+    return replace(weights, checkpoint=Path(weights.checkpoint.name)) if weights.checkpoint else weights
 
 
 def _write_python(version: Path, name: str, manifest: Manifest | None = None) -> None:
