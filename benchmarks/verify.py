@@ -20,7 +20,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from dualexport.clips.source import ClipSource, list_videos
+from dualexport.clips.listing import list_videos
+from dualexport.clips.source import ClipSource
 from dualexport.core.manifest import Manifest, read_manifest
 from dualexport.core.runner import Runner, infer_logits
 from dualexport.pipeline.runners import open_artifact, open_network

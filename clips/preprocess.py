@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
+LONGEST = 16  # times the short side: of a longer frame only the middle is looked at, before it is resized
 
 
 def sample_frames(total: int, frames: int, stride: int, views: int) -> tuple[tuple[int, ...], ...]:
@@ -22,6 +23,7 @@ def sample_frames(total: int, frames: int, stride: int, views: int) -> tuple[tup
 
 def resize_and_crop(frame: Frame, size: int) -> Frame:
     """Uint8 RGB (height, width, 3) -> (size, size, 3): short side to `size` (OpenCV bilinear), centre crop."""
+    frame = _cut_ribbon(frame)
     height, width = frame.shape[:2]
     scale = size / min(height, width)
     if min(height, width) != size:
@@ -30,3 +32,11 @@ def resize_and_crop(frame: Frame, size: int) -> Frame:
         height, width = frame.shape[:2]
     top, left = (height - size) // 2, (width - size) // 2
     return frame[top : top + size, left : left + size]
+
+
+def _cut_ribbon(frame: Frame) -> Frame:
+    """The middle of a frame that is many times as long as wide, which as a whole would grow to gigabytes."""
+    height, width = frame.shape[:2]
+    most = LONGEST * min(height, width)
+    top, left = max(0, (height - most) // 2), max(0, (width - most) // 2)
+    return frame[top : height - top, left : width - left]

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ..core.errors import ClipError
+from ..core.errors import ClipError, ClipNotFoundError, DualExportError
+from ..core.reading import FileKind
 from .preprocess import Frame, resize_and_crop
 
 QUARTER_TURN = 90  # degrees
+MAX_PIXELS = 40_000_000  # of a frame; 8K video has 35 million
+FRAME_THREADS_PIXELS = 10_000_000  # above, a frame a thread in flight would take gigabytes
+MAX_FRAMES = 20_000_000  # 92 hours at 60 frames a second
+VIDEO = FileKind(
+    "a readable video",
+    ClipError,
+    "check that the file plays, or pass --skip-unreadable to go on without it",
+    max_bytes=1 << 44,
+    missing=ClipNotFoundError,
+    missing_fix="correct the path, or pass --skip-unreadable",
+)
+# FFmpeg's readers of formats that hold the video themselves: a playlist would name other files, or addresses.
+FORMATS = (
+    "mov,matroska,avi,flv,live_flv,mpeg,mpegvideo,mpegts,mpegtsraw,ogg,asf,gif,apng,nut,mxf,gxf,wtv,dv,rm,vob,ivf,obu,av1,"
+    "h264,hevc,vvc,m4v,h261,h263,vc1,mjpeg,yuv4mpegpipe,swf,bink,smk,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
+)
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
 class _TimestampMismatchError(Exception):
@@ -41,11 +61,9 @@ def count_frames(path: Path) -> FrameIndex:
 
     Raises ClipError for a file that is no video, is cut off, or has no frame.
     """
-    try:
-        with av.open(str(path)) as container:
-            return _index_packets(container, _video_stream(container, path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise _unreadable(path, error) from error
+    VIDEO.require(path)
+    with _translated(path), _open(path) as container:
+        return _index_packets(container, _video_stream(container, path))
 
 
 def read_frames(path: Path, index: FrameIndex, wanted: Sequence[int], size: int) -> dict[int, Frame]:
@@ -54,26 +72,34 @@ def read_frames(path: Path, index: FrameIndex, wanted: Sequence[int], size: int)
     Only these frames are kept. Raises ClipError when one of them does not decode.
     """
     ordered = sorted(set(wanted))
-    try:
+    with _translated(path):
         if len(index.timestamps):
             try:
                 return _read_seeking(path, index, ordered, size)
             except _TimestampMismatchError:
                 pass  # some AVI files; the count below is exact there
         return _read_counting(path, ordered, size)
-    except (av.error.FFmpegError, OSError) as error:
-        raise _unreadable(path, error) from error
+
+
+def _open(path: Path) -> InputContainer:
+    """The file, and no other: a name with a colon is no protocol, and a list of other videos is no video."""
+    return av.open(f"file:{path}", options=OPTIONS)
 
 
 def _index_packets(container: InputContainer, stream: VideoStream) -> FrameIndex:
     times: list[int | None] = []
     keys: list[bool] = []
+    is_cut = False
     for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise av.error.InvalidDataError(0, "the file ends in the middle of a frame")
+        if packet.size:  # what a transport stream lost in between is the decoder's to conceal
+            is_cut = packet.is_corrupt
+        if len(times) > MAX_FRAMES:
+            raise av.error.InvalidDataError(0, f"it holds more than {MAX_FRAMES} frames")
         if packet.size and not packet.is_discard:
             times.append(packet.pts)
             keys.append(packet.is_keyframe)
+    if is_cut:
+        raise av.error.InvalidDataError(0, "the file ends in the middle of a frame")
     if not times:
         raise av.error.InvalidDataError(0, "it holds no frame")
     known = [time for time in times if time is not None]
@@ -86,7 +112,7 @@ def _index_packets(container: InputContainer, stream: VideoStream) -> FrameIndex
 def _read_seeking(path: Path, index: FrameIndex, wanted: Sequence[int], size: int) -> dict[int, Frame]:
     """Jump to the keyframe before each wanted frame unless decoding on gets there first."""
     frames: dict[int, Frame] = {}
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = _video_stream(container, path)
         decoder = container.decode(stream)
         position = 0  # the frame that the decoder yields next
@@ -120,7 +146,7 @@ def _position(index: FrameIndex, frame: VideoFrame | None) -> int:
 def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Frame]:
     frames: dict[int, Frame] = {}
     needed, number = set(wanted), 0
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         for number, frame in enumerate(container.decode(_video_stream(container, path)), start=1):
             if number - 1 in needed:
                 frames[number - 1] = to_upright(frame, size)
@@ -134,6 +160,7 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
 
 def to_upright(frame: VideoFrame, size: int) -> Frame:
     """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
+    require_size(frame.width, frame.height)
     pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns, rest = divmod(round(frame.rotation), QUARTER_TURN)
     if rest:
@@ -145,8 +172,27 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not container.streams.video:
         raise ClipError(f"{path.name}: no video stream", fix="give a video, not an audio file")
     stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
+    require_size(stream.codec_context.width, stream.codec_context.height)
+    small = stream.codec_context.width * stream.codec_context.height <= FRAME_THREADS_PIXELS
+    stream.thread_type = "AUTO" if small else "SLICE"
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # also for frames that are not as announced
     return stream
+
+
+def require_size(width: int, height: int) -> None:
+    """Raise FFmpeg's own error for a frame that would take too much memory."""
+    if width * height > MAX_PIXELS:
+        raise av.error.InvalidDataError(0, f"its frames are {width}x{height}, at most {MAX_PIXELS:,} pixels are read")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DualExportError:
+        raise
+    except (av.error.FFmpegError, cv2.error, OSError, ValueError, ArithmeticError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> ClipError:

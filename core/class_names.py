@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import LabelError
+from .errors import LabelError, LabelNotFoundError, printable
+from .reading import FileKind
+
+LABELS = FileKind(
+    "a file of class names",
+    LabelError,
+    "give UTF-8 text, one class name a line",
+    missing=LabelNotFoundError,
+    missing_fix="name a file with one class name a line",
+)
+MOST_DIGITS = 9
 
 
 def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
@@ -15,12 +25,7 @@ def read_labels(path: Path | None, classes: int) -> tuple[str, ...]:
     """
     if path is None:
         return tuple(f"class {number}" for number in range(classes))
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(
-            f"{path}: cannot be read as text ({error})", fix="give UTF-8 text, one class name a line"
-        ) from error
+    names = tuple(printable(line.strip()) for line in LABELS.read_text(path).splitlines() if line.strip())
     if len(names) != classes:
         raise LabelError(
             f"{path.name} names {len(names)} classes, the network has {classes}",
@@ -36,7 +41,7 @@ def find_class(label: str, names: Sequence[str], classes: int) -> int:
     """
     if label in names:
         return names.index(label)
-    if label.isascii() and label.isdigit() and int(label) < classes:
+    if label.isascii() and label.isdigit() and len(label) <= MOST_DIGITS and int(label) < classes:
         return int(label)
     known = "its class names are not known" if not names else "it is none of its class names"
     raise LabelError(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import partial
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """`text` with what a terminal must not get (control characters, escapes, lone surrogates) spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(one if _is_shown(one) else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def one_line(text: str) -> str:
-    """`text` as a terminal may show it: one line, and what is not printable (escapes, lone surrogates) spelled out."""
-    spaced = " ".join(text.split())
-    if spaced.isprintable():
-        return spaced
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in spaced)
+    """`text` as one printable line."""
+    return printable(" ".join(text.split()))
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 class DualExportError(Exception):

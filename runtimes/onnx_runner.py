@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from ..core.types import Array, TensorSpec
 from ..graphs.load import GRAPH
 
 ERRORS_ONLY = 3
-CLIP_RANK = 5  # (batch, 3, frames, height, width), or (batch, frames, height, width, 3) of uint8
 FIX = "give a file that `dualexport onnx` wrote: one input of fixed shape, and logits"
 NUMPY_TYPES = {
     "tensor(float)": "float32",
@@ -55,7 +54,6 @@ class OnnxRunner:
         self._memory = "cpu" if provider is Provider.CPU else "cuda"
         self.inputs = tuple(read_spec(value, path) for value in self._session.get_inputs())
         self.outputs = tuple(read_spec(value, path) for value in self._session.get_outputs())
-        _require_classifier(self.inputs, self.outputs, path)
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch; shapes and types as `inputs` and `outputs` say. Raises RunnerError where it breaks off."""
@@ -153,14 +151,3 @@ def read_spec(value: onnxruntime.NodeArg, path: Path) -> TensorSpec:
         shown = ", ".join(map(str, value.shape))
         raise RunnerError(f"{path.name}: {value.name} has the dynamic shape ({shown})", fix=FIX)
     return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(value.shape))
-
-
-def _require_classifier(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], path: Path) -> None:
-    """Raise RunnerError unless the graph takes a batch of clips, and nothing else, and its first output are logits."""
-    if len(inputs) != 1 or len(inputs[0].shape) != CLIP_RANK:
-        shown = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs) or "nothing"
-        raise RunnerError(f"{path.name} takes {shown}, not one batch of clips of five dimensions", fix=FIX)
-    batch = inputs[0].shape[0]
-    if not outputs or len(outputs[0].shape) != 2 or outputs[0].shape[0] != batch or "int" in outputs[0].dtype:
-        shown = f"{outputs[0].dtype} {outputs[0].shape}" if outputs else "nothing"
-        raise RunnerError(f"{path.name} gives {shown} first, not logits ({batch}, classes)", fix=FIX)

@@ -16,7 +16,8 @@ from ...core.types import Artifact, Clip
 from . import inputs
 
 if TYPE_CHECKING:
-    from ...clips.source import ClipSource, Video
+    from ...clips.listing import Video
+    from ...clips.source import ClipSource
     from ...core.manifest import Manifest
     from ...verification.compare import Candidate, Entry, GroupLogits
     from ...verification.limits import Limits

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from dualexport.clips.labels import label_videos
-from dualexport.clips.source import ClipSource, Video
+from dualexport.clips.listing import Video
+from dualexport.clips.source import ClipSource
 from dualexport.core.errors import LabelError, ManifestError
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import read_manifest
