@@ -127,6 +127,18 @@ class ManifestDocument(Struct):
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.model.classes:
             raise ValueError(f"{len(self.labels)} labels for {self.model.classes} classes")
+        for artifact in self.artifacts:
+            logits = artifact.outputs[0].shape if artifact.outputs else ()
+            if len(logits) != 2 or logits[1] != self.model.classes:
+                raise ValueError(f"{artifact.path} gives {logits}, not (batch, {self.model.classes})")
+            clip = self.preprocessing
+            shapes = {
+                "float32": (3, clip.frames, clip.size, clip.size),
+                "uint8": (clip.frames, clip.size, clip.size, 3),
+            }
+            given = [(spec.dtype, spec.shape[1:]) for spec in artifact.inputs]
+            if given not in [[shape] for shape in shapes.items()]:
+                raise ValueError(f"{artifact.path} takes {given}, clips are {shapes}")
         names = [PurePosixPath(artifact.path).name for artifact in self.artifacts]
         if len(set(names)) < len(names):
             raise ValueError("two artifacts have one file name")

@@ -8,6 +8,7 @@ from itertools import groupby, islice
 
 import numpy as np
 
+from ..core.errors import RunnerError
 from ..core.runner import Runner, infer_logits
 from ..core.types import Clip
 from ..verification.measures import softmax
@@ -36,7 +37,13 @@ def predict_videos(runner: Runner, clips: Iterable[Clip], labels: Sequence[str],
     for video, views in groupby(clips, key=lambda clip: clip.name):
         total, count = np.zeros(runner.outputs[0].shape[1]), 0
         while part := list(islice(views, runner.inputs[0].shape[0])):
-            total += softmax(infer_logits(runner, part)).sum(axis=0)
+            logits = infer_logits(runner, part)
+            if not np.isfinite(logits).all():
+                raise RunnerError(
+                    f"{video}: {runner.name} gives logits that are NaN or infinite",
+                    fix="compare the file with its network: `dualexport verify --layers` names the block it enters at",
+                )
+            total += softmax(logits).sum(axis=0)
             count += len(part)
         best = np.argsort(-total, kind="stable")[:top]
         found = (ClassProbability(int(index), labels[index], float(total[index]) / count) for index in best)

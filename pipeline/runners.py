@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.choices import Precision, Runtime
-from ..core.errors import EngineError, ManifestError
+from ..core.errors import EngineError, ManifestError, RunnerError
 from ..core.runner import TimedRunner
 from ..core.types import Artifact, TensorSpec
 from ..runtimes.tensorrt.engine_file import FORMAT, read_record, rebuild_command
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..exporter.dualformer.network import DualFormer
     from ..verification.limits import Limits
 
+CLIP_RANK = 5  # (batch, 3, frames, height, width), or (batch, frames, height, width, 3) of uint8
 NARROWEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
@@ -47,7 +48,7 @@ def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunne
         return TensorRTRunner(artifact.path, read_record(artifact), cuda_graph=cuda_graph)
     from ..runtimes.onnx_runner import OnnxRunner
 
-    return OnnxRunner(artifact.path)
+    return _require_listed(OnnxRunner(artifact.path), artifact)
 
 
 def open_beside_others(artifact: Artifact, threads: int | None = None) -> TimedRunner:
@@ -56,7 +57,25 @@ def open_beside_others(artifact: Artifact, threads: int | None = None) -> TimedR
         return open_artifact(artifact)
     from ..runtimes.onnx_runner import OnnxRunner
 
-    return OnnxRunner(artifact.path, threads=threads, spinning=False)
+    return _require_listed(OnnxRunner(artifact.path, threads=threads, spinning=False), artifact)
+
+
+def _require_listed(runner: TimedRunner, artifact: Artifact) -> TimedRunner:
+    """The runner, if it takes clips and gives logits, and just as the manifest says; raises RunnerError otherwise."""
+    taken, given = runner.inputs, runner.outputs[:1]
+    seen = f"{artifact.path.name} takes {_show(taken)} and gives {_show(given)}"
+    takes_clips = len(taken) == 1 and len(taken[0].shape) == CLIP_RANK
+    gives_logits = len(given) == 1 and len(given[0].shape) == 2
+    if not (takes_clips and gives_logits and taken[0].shape[0] == given[0].shape[0]):
+        raise RunnerError(f"{seen}, not clips and their logits", fix="give a file that `dualexport onnx` wrote")
+    if (taken, given) != (artifact.inputs, artifact.outputs[:1]):
+        listed = f"{_show(artifact.inputs)} and {_show(artifact.outputs[:1])}"
+        raise RunnerError(f"{seen}; its manifest says {listed}", fix="export again with `dualexport onnx`")
+    return runner
+
+
+def _show(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.dtype} {spec.shape}" for spec in specs) or "nothing"
 
 
 def open_network(manifest: Manifest, checkpoint: Path | None = None) -> TimedRunner:
