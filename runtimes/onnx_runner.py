@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ PROVIDER_TITLES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt-rtx": "TensorRT for R
 
 
 class OnnxRunner:
-    """One session; the file is read once, when the runner is made. Without `threads`, a thread a core computes.
+    """One session; the file is read once, when the runner is made. Without `threads`, one computes on each core.
 
     Its threads are `spinning` between two operators, which is fastest where nothing else wants the cores.
     Raises MissingDependencyError for a provider that is not there, rather than taking another one.
@@ -44,7 +45,7 @@ class OnnxRunner:
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or _count_allowed_cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.enable_mem_pattern = False  # no faster here, and it keeps a second set of buffers from run two on
         arguments = _choose_provider(provider, options)
@@ -87,6 +88,14 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session  # its memory goes now, not when the collector comes by
+
+
+def _count_allowed_cores() -> int:
+    """The cores that this process is confined to, of which ONNX Runtime takes no notice; 0 leaves the number to it."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return 0 if allowed == os.cpu_count() else allowed
 
 
 def _choose_provider(provider: Provider, options: onnxruntime.SessionOptions) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from dualexport.cli import main
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import CudaError, MissingDependencyError
@@ -17,7 +16,14 @@ from dualexport.core.types import Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
 from dualexport.runtimes.tensorrt.cuda import open_cuda
+from hypothesis import settings
+from support.cli import succeed
+from support.shared import SharedFolders, open_shared_folders, take_own_cores
 from torch import nn
+
+take_own_cores()
+settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.load_profile("suite")
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "clips"
@@ -58,13 +64,27 @@ def make_network() -> Callable[[int], DualFormer]:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
+    return open_shared_folders(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported(shared: SharedFolders) -> Path:
     """A folder that `dualexport onnx --model n` wrote; tests read it and change nothing."""
-    folder = tmp_path_factory.mktemp("exported") / "dualformer-n"
-    with pytest.raises(SystemExit) as exit_:
-        main(["onnx", "--model", "n", "--output", str(folder)])
-    assert exit_.value.code == 0
-    return folder
+    return shared.copy_of("dualformer-n", lambda folder: succeed("onnx", "--model", "n", "--output", folder))
+
+
+@pytest.fixture(scope="session")
+def demo(shared: SharedFolders) -> Path:
+    """The demo model in FP32 and FP16; tests read it and change nothing."""
+    return shared.copy_of("dualformer-demo", lambda folder: succeed("onnx", "--model", "demo", "--output", folder))
+
+
+@pytest.fixture(scope="session")
+def size_t(shared: SharedFolders) -> Path:
+    """Size t of random weights that selects half of the frames, for raw frames, in FP32 and FP16."""
+    options = ("--model", "t", "--stts", "T0:0.5", "--input", "uint8")
+    return shared.copy_of("dualformer-t", lambda folder: succeed("onnx", *options, "--output", folder))
 
 
 @pytest.fixture(scope="session")

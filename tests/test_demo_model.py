@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dualexport.cli import main
 from dualexport.clips.scenes import ACTIONS, SCENE_FRAMES, make_scene
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import Dataset, write_dataset
@@ -20,6 +20,8 @@ from dualexport.exporter.demo_model import FOLDER, read_demo_labels
 from dualexport.exporter.dualformer.network import CONFIGS, count_macs
 from dualexport.exporter.loading import restore_network
 from dualexport.runtimes.onnx_runner import OnnxRunner
+from support.cli import assert_refused, run, succeed
+from support.shared import SharedFolders
 
 SEED, CLIPS = 777_000, 36  # of scenes that training never sees; three of each action
 CALIBRATION_CLIPS = 12
@@ -39,13 +41,11 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module", params=[None, "T0:0.5"], ids=["whole clip", "T0:0.5"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "dualformer-demo"
-    selection = ["--stts", request.param, "--with-selection"] if request.param else []
-    with pytest.raises(SystemExit) as exit_:
-        main(["onnx", "--model", "demo", "--output", str(folder), *selection])
-    assert exit_.value.code == 0
-    return folder
+def folder(request: pytest.FixtureRequest, demo: Path, shared: SharedFolders) -> Path:
+    if request.param is None:
+        return demo
+    options = ("--model", "demo", "--stts", request.param, "--with-selection")
+    return shared.copy_of("dualformer-demo-T0", lambda folder: succeed("onnx", *options, "--output", folder))
 
 
 def test_it_names_the_action_in_most_videos(folder: Path, dataset: Dataset) -> None:
@@ -72,17 +72,14 @@ def test_it_names_the_action_in_most_videos(folder: Path, dataset: Dataset) -> N
 
 
 def test_int8_is_as_right_as_fp32(
-    folder: Path, dataset: Dataset, calibration: Dataset, capsys: pytest.CaptureFixture[str]
+    folder: Path, dataset: Dataset, calibration: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["int8", str(folder), "--clips", str(calibration.labels)])
-    assert exit_.value.code == 0
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        main(["verify", str(folder), "--clips", str(dataset.labels), "--against", "int8", "--json"])
-    document = json.loads(capsys.readouterr().out)
+    copy = shutil.copytree(folder, tmp_path / "demo")
+    assert run(capsys, "int8", copy, "--clips", calibration.labels)[0] == 0
+    code, out, _ = run(capsys, "verify", copy, "--clips", dataset.labels, "--against", "int8", "--json")
+    document = json.loads(out)
     (report,) = document["reports"]
-    assert exit_.value.code == 0
+    assert code == 0
     assert report["clips"] == CLIPS
     assert report["top1_agreement"] >= LEAST_AGREEING / CLIPS
     lost = document["reference"]["accuracy"]["top1"]["count"] - report["accuracy"]["top1"]["count"]
@@ -90,22 +87,17 @@ def test_int8_is_as_right_as_fp32(
 
 
 def test_predict_prints_the_action(folder: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["predict", str(folder), str(dataset.videos[0]), "--views", "1", "--json"])
-    (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+    _, out, _ = run(capsys, "predict", folder, dataset.videos[0], "--views", 1, "--json")
+    (prediction,) = json.loads(out)["predictions"]
     assert prediction["top"][0]["label"] == ACTIONS[0]
 
 
 def test_its_weights_are_found_wherever_the_folder_goes(folder: Path, tmp_path: Path) -> None:
-    elsewhere = folder.rename(tmp_path / "elsewhere")
-    try:
-        manifest = read_manifest(elsewhere)
-        assert restore_network(manifest).config.classes == len(ACTIONS)
-        other = replace(manifest.weights, sha256="0" * 64)
-        with pytest.raises(ManifestError, match="is not the checkpoint that was exported"):
-            restore_network(replace(manifest, weights=other))
-    finally:
-        elsewhere.rename(folder)
+    manifest = read_manifest(Path(shutil.copytree(folder, tmp_path / "elsewhere")))
+    assert restore_network(manifest).config.classes == len(ACTIONS)
+    other = replace(manifest.weights, sha256="0" * 64)
+    with pytest.raises(ManifestError, match="is not the checkpoint that was exported"):
+        restore_network(replace(manifest, weights=other))
 
 
 def test_it_comes_along_small_and_with_its_labels() -> None:
@@ -121,8 +113,6 @@ def test_selecting_half_of_the_frames_saves_at_least_a_fifth_of_the_work() -> No
 
 
 def test_selections_it_was_not_trained_with_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["onnx", "--model", "demo", "--stts", "T0:0.75", "--output", str(tmp_path / "out")])
-    assert exit_.value.code == 1
-    assert "was trained with --stts T0:0.5, not with T0:0.75" in capsys.readouterr().err
+    result = run(capsys, "onnx", "--model", "demo", "--stts", "T0:0.75", "--output", tmp_path / "out")
+    assert_refused(result, "was trained with --stts T0:0.5, not with T0:0.75")
     assert not (tmp_path / "out").exists()

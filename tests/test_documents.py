@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,17 @@ from dualexport.cli import app
 from support.cli import run
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 ON_THE_DEVICE = ("trt",)  # commands whose example is in a block that scripts/demo leaves out
 COMMANDS = typer.main.get_command(app)
 WIDTH = 80  # a terminal, in which an example must not be broken in two
+
+
+PACKAGE = sorted(path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in ("tests", "build"))
+SOURCE = re.compile(r"`((?:\w+/)+(?:\w+\.py)?)`(?:[: (]*)((?:`\w+`(?:, )?)*)")  # and names beside it
+FORMAT_NUMBER = re.compile(r"(?:\w+_)?(?:FORMAT|SCHEMA)")
+FILE_NAME = re.compile(r"(?:\w+_)?(?:FILE|FILE_NAME|WEIGHTS_NAME)")
 
 
 def list_commands(path: Path, language: str = "") -> list[str]:
@@ -59,3 +67,37 @@ def test_the_demo_runs_the_tutorial() -> None:
         assert all(line.startswith("$ ") == (info == "console") for line in text.splitlines())
     assert "docs/tutorial.md" in (ROOT / "scripts" / "demo").read_text()
     assert "scripts/demo" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("name", ["architecture", "formats"])
+def test_the_source_files_that_a_document_names_hold_the_names_beside_them(name: str) -> None:
+    found = SOURCE.findall((ROOT / "docs" / f"{name}.md").read_text())
+    assert found
+    for path, names in found:
+        assert (ROOT / path).exists(), path
+        for inside in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"\b{inside}\b", (ROOT / path).read_text()), f"{path} has no {inside}"
+
+
+def list_constants() -> Iterator[tuple[str, str, object]]:
+    """(module's path, name, value) of every constant of the package that is a literal."""
+    for path in (path for folder in PACKAGE for path in folder.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Name, ast.Tuple)):
+                targets = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
+                values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+                for target, value in zip(targets, values, strict=False):
+                    if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+                        yield path.relative_to(ROOT).as_posix(), target.id, value.value
+
+
+def test_every_file_format_is_in_the_table() -> None:
+    rows = [line for line in (ROOT / "docs" / "formats.md").read_text().splitlines() if line.startswith("| ")]
+    numbers = [one for one in list_constants() if FORMAT_NUMBER.fullmatch(one[1]) and isinstance(one[2], int)]
+    assert len(numbers) >= 5
+    for path, name, number in numbers:
+        (row,) = (row for row in rows if f"`{path}` `{name}`" in row)
+        assert re.search(rf"(`format`|`schema`) {number}\b", row)
+    for _, name, value in list_constants():
+        if FILE_NAME.fullmatch(name) and isinstance(value, str):
+            assert any(f"`{value}`" in row for row in rows), value

@@ -11,25 +11,25 @@ import numpy as np
 import onnx
 import pytest
 from dualexport.calibration.restore import read_quantized
-from dualexport.cli import main
 from dualexport.clips.synthetic import render_pattern
 from dualexport.pipeline.sensitivity import open_graph
 from support.breaking import BREAKAGES, HINTS, Breakage, break_file, cut_a_residual, scale_wrongly
-from support.cli import run
+from support.cli import run, succeed
+from support.shared import SharedFolders
 
 FP32, INT8 = "dualformer-demo.fp32.onnx", "dualformer-demo.int8.onnx"
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(demo: Path, shared: SharedFolders) -> Path:
     """The demo model in FP32, FP16 and INT8; `clip.npy`, which it was calibrated on, lies beside the folder."""
-    root = tmp_path_factory.mktemp("demo")
-    np.save(root / "clip.npy", render_pattern(1, 16, 224, 224)[None])
-    asked = ("--model", "demo", "--precision", "int8", "--clips", root / "clip.npy", "--output", root / "demo")
-    with pytest.raises(SystemExit) as exit_:
-        main(["onnx", *map(str, asked)])
-    assert exit_.value.code == 0
-    return root / "demo"
+
+    def calibrate(root: Path) -> None:
+        shutil.copytree(demo, root / "demo")
+        np.save(root / "clip.npy", render_pattern(1, 16, 224, 224)[None])
+        succeed("int8", root / "demo", "--clips", root / "clip.npy")
+
+    return shared.copy_of("calibrated-demo", calibrate) / "demo"
 
 
 @pytest.fixture

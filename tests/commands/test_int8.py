@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from dualexport.cli import main
 from dualexport.clips.synthetic import render_pattern, write_dataset
 from dualexport.core.files import hash_file
 from onnx import numpy_helper
+from support.cli import assert_refused, run, succeed
+from support.engines import require_builder
+from support.shared import SharedFolders
 
-FEW_CLIPS, MANY_CLIPS = 6, 30
+FEW_CLIPS, MANY_CLIPS = 4, 20
 PEAK_SCRIPT = """
 import resource, sys
 import numpy as np
@@ -41,25 +43,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as exit_:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, captured.out, captured.err
-
-
 @pytest.fixture(scope="module")
-def calibrated(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated(exported: Path, shared: SharedFolders) -> Path:
     """A folder with an export of size n, calibrated on two clips; `videos.npy` lies beside it."""
-    root = tmp_path_factory.mktemp("calibrated")
-    folder = Path(shutil.copytree(exported, root / "dualformer-n"))
-    np.save(root / "videos.npy", np.stack([render_pattern(seed, 16, 224, 224) for seed in (1, 2)]))
-    with pytest.raises(SystemExit) as exit_:
-        main(["int8", str(folder), "--clips", str(root / "videos.npy")])
-    assert exit_.value.code == 0
-    return folder
+
+    def calibrate(root: Path) -> None:
+        shutil.copytree(exported, root / "dualformer-n")
+        np.save(root / "videos.npy", np.stack([render_pattern(seed, 16, 224, 224) for seed in (1, 2)]))
+        succeed("int8", root / "dualformer-n", "--clips", root / "videos.npy")
+
+    return shared.copy_of("calibrated", calibrate) / "dualformer-n"
 
 
 @pytest.fixture
@@ -184,14 +177,6 @@ def test_verify_holds_the_int8_file_to_its_own_limits(copy: Path, capsys: pytest
     assert checks["cosine"]["passed"]
 
 
-def assert_refused(result: tuple[int, str, str], words: str) -> None:
-    code, out, err = result
-    assert (code, out) == (1, "")
-    error, fix = err.splitlines()[-2:]
-    assert words in error
-    assert fix.startswith("fix: ")
-
-
 def test_without_clips_and_calibration_it_refuses(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert_refused(run(capsys, "int8", exported), "INT8 needs clips")
 
@@ -261,7 +246,7 @@ def test_interrupting_leaves_what_was_there(copy: Path, tmp_path: Path) -> None:
 def test_the_plan_keeps_attention_fused_and_moves_no_more_than_it_did(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    require_builder()
     models = [copy / f"dualformer-n.{precision}.onnx" for precision in ("fp16", "int8")]
     code, out, _ = run(capsys, "plan", *models, "--device", "agx-orin", "--require", "int8", "--json")
     document = json.loads(out)
@@ -288,13 +273,12 @@ def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
 
 
 def test_an_int8_engine_of_t_that_selects_frames_computes_what_its_graph_asks_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    size_t: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tensorrt", reason="needs TensorRT; without a GPU, scripts/install-cpu-tensorrt installs one")
+    require_builder()
     np.save(tmp_path / "clip.npy", render_pattern(1, 32, 224, 224)[None])
-    folder = tmp_path / "dualformer-t"
-    asked = ("--model", "t", "--stts", "T0:0.5", "--precision", "int8", "--input", "uint8", "--output", folder)
-    assert run(capsys, "onnx", *asked, "--clips", tmp_path / "clip.npy")[0] == 0
+    folder = shutil.copytree(size_t, tmp_path / "dualformer-t")
+    assert run(capsys, "int8", folder, "--clips", tmp_path / "clip.npy")[0] == 0
     code, out, _ = run(capsys, "trt", folder, "--int8", "--json")
     engine = json.loads(out)["engine"]["options"]
     assert code == 0

@@ -15,6 +15,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return exit_.value.code, captured.out, captured.err
 
 
+def succeed(*arguments: object) -> None:
+    """Run a command that a fixture needs; what it prints belongs to no test."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    assert exit_.value.code == 0
+
+
 def assert_refused(result: tuple[int, str, str], words: str) -> None:
     """Exit 1, nothing on stdout, and the error's two lines at the end of stderr."""
     code, out, err = result
