@@ -48,6 +48,7 @@ def folder(request: pytest.FixtureRequest, demo: Path, shared: SharedFolders) ->
     return shared.copy_of("dualformer-demo-T0", lambda folder: succeed("onnx", *options, "--output", folder))
 
 
+@pytest.mark.slow
 def test_it_names_the_action_in_most_videos(folder: Path, dataset: Dataset) -> None:
     manifest = read_manifest(folder)
     right = dict.fromkeys((Precision.FP32, Precision.FP16), 0)
@@ -71,6 +72,7 @@ def test_it_names_the_action_in_most_videos(folder: Path, dataset: Dataset) -> N
         assert np.mean(kept) > np.mean(chance) + 0.1
 
 
+@pytest.mark.slow
 def test_int8_is_as_right_as_fp32(
     folder: Path, dataset: Dataset, calibration: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,12 +88,14 @@ def test_int8_is_as_right_as_fp32(
     assert lost <= CLIPS - LEAST_AGREEING
 
 
+@pytest.mark.slow
 def test_predict_prints_the_action(folder: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "predict", folder, dataset.videos[0], "--views", 1, "--json")
     (prediction,) = json.loads(out)["predictions"]
     assert prediction["top"][0]["label"] == ACTIONS[0]
 
 
+@pytest.mark.slow
 def test_its_weights_are_found_wherever_the_folder_goes(folder: Path, tmp_path: Path) -> None:
     manifest = read_manifest(Path(shutil.copytree(folder, tmp_path / "elsewhere")))
     assert restore_network(manifest).config.classes == len(ACTIONS)

@@ -40,6 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -48,6 +49,7 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     assert names == {f"dualexport/{file.relative_to(ROOT).as_posix()}" for file in sources}
 
 
+@pytest.mark.slow
 def test_the_base_install_of_the_wheel_runs(wheel: Path, video: Path, exported: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"

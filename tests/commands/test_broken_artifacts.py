@@ -37,6 +37,7 @@ def copy(demo: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo, tmp_path / "demo"))
 
 
+@pytest.mark.slow
 def test_all_files_are_sound_and_there_is_nothing_to_bisect(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("verify", demo, "--clips", demo.parent / "clip.npy", "--layers", "--bisect", "--json")
     code, out, err = run(capsys, *given)
@@ -46,6 +47,7 @@ def test_all_files_are_sound_and_there_is_nothing_to_bisect(demo: Path, capsys: 
     assert "note: nothing to bisect: every artifact holds its limits" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("breakage", "block"), BREAKAGES.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_file_fails_and_its_block_is_named(
     copy: Path, demo: Path, breakage: Breakage, block: str, capsys: pytest.CaptureFixture[str]
@@ -62,6 +64,7 @@ def test_a_broken_file_fails_and_its_block_is_named(
     assert all(HINTS.get(block, block) in one["remark"] for one in document["layers"])
 
 
+@pytest.mark.slow
 def test_the_layers_that_are_quantized_wrongly_are_found_and_the_command_mends_it(
     copy: Path, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +85,7 @@ def test_the_layers_that_are_quantized_wrongly_are_found_and_the_command_mends_i
     assert run(capsys, *asked)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_error_that_is_not_the_quantization_s_is_said_to_be_none(
     copy: Path, demo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +97,7 @@ def test_an_error_that_is_not_the_quantization_s_is_said_to_be_none(
     assert f"{FP32} is not bisected: bisecting is of INT8" in err
 
 
+@pytest.mark.slow
 def test_without_int8_a_graph_computes_what_its_base_does(demo: Path) -> None:
     graph = read_quantized(demo / INT8, demo / "dualformer-demo.fp16.onnx")
     clip = {"clip": np.random.default_rng(0).standard_normal((1, 3, 16, 224, 224), np.float32)}

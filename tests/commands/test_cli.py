@@ -46,6 +46,7 @@ def test_onnx_leaves_a_graph_and_its_manifest(exported: Path) -> None:
         assert artifact["inputs"] == [{"name": "clip", "dtype": "float32", "shape": [1, 3, 16, 224, 224]}]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_verified_and_classified(
     tmp_path: Path, nano: DualFormer, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_predict_names_classes_and_finds_the_only_export(
     assert out.count("action ") == 5
 
 
+@pytest.mark.slow
 def test_token_selection_goes_through_export_verify_and_predict(
     tmp_path: Path,
     nano: DualFormer,
@@ -144,6 +146,7 @@ def test_a_file_that_was_changed_fails_and_the_other_is_compared(
     assert "dualformer-n.fp32.onnx did not run: dualformer-n.fp32.onnx has changed since it was written" in err
 
 
+@pytest.mark.slow
 def test_unproven_files_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "out"
     result = run(capsys, "onnx", "--model", "n", "--output", folder, "--precision", "fp32", "--tolerance", 0)
@@ -151,6 +154,7 @@ def test_unproven_files_do_not_stay(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not folder.parent.exists()
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_the_earlier_one_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in copy.iterdir()}
     other = ("onnx", "--model", "n", "--seed", 1, "--precision", "fp32", "--output", copy)
@@ -236,6 +240,7 @@ def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", str(tmp_path / "out")],
@@ -249,6 +254,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dualexport", "onnx", "--model", "n", "--output", str(tmp_path / "out")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -317,6 +323,7 @@ def test_synth_refuses_a_folder_that_cannot_be(capsys: pytest.CaptureFixture[str
     assert_refused(run(capsys, "synth", "--output", tmp_path / "file" / "videos"), "cannot write")
 
 
+@pytest.mark.slow
 def test_values_beyond_half_are_named_before_the_comparison_fails(
     capsys: pytest.CaptureFixture[str], nano: DualFormer, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def copy(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
 
 
+@pytest.mark.slow
 def test_trt_builds_the_narrowest_file_and_lists_the_engine(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require_builder()
     code, out, _ = run(capsys, "trt", copy)
@@ -42,6 +43,7 @@ def test_trt_builds_the_narrowest_file_and_lists_the_engine(copy: Path, capsys: 
     assert len(json.loads((copy / "manifest.json").read_text())["artifacts"]) == 4
 
 
+@pytest.mark.slow
 def test_trt_builds_a_file_that_no_manifest_lists(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require_builder()
     (copy / "manifest.json").unlink()
@@ -81,6 +83,7 @@ def test_wrong_usage_of_trt_exits_2(
     assert run(capsys, "trt", exported, *arguments)[0] == 2
 
 
+@pytest.mark.slow
 def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "stream", exported, video, "--every", 16, "--json")
     lines = [json.loads(line) for line in out.splitlines()]

@@ -31,6 +31,7 @@ def device_folder(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
 
 
+@pytest.mark.slow
 def test_a_device_needs_no_pytorch(device_folder: Path, video: Path) -> None:
     require_builder()
     commands = (
@@ -78,6 +79,7 @@ def fake_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
     return plug_in
 
 
+@pytest.mark.slow
 def test_an_engine_is_verified_and_classifies(
     device_folder: Path, video: Path, fake_gpu: Callable[..., DeviceLayer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +145,7 @@ def test_nothing_to_compare_is_an_error(device_folder: Path, capsys: pytest.Capt
     assert_refused(run(capsys, "verify", device_folder, "--reference", "expected"), "no expected outputs")
 
 
+@pytest.mark.slow
 def test_a_bundle_goes_to_a_device_and_is_verified_there(
     device_folder: Path,
     tmp_path: Path,
@@ -188,6 +191,7 @@ def test_a_bundle_of_nothing_leaves_nothing(
     assert run(capsys, "bundle", device_folder, "-o", tmp_path / "x.zip")[0] == 2
 
 
+@pytest.mark.slow
 def test_gpu_check_compares_and_times_every_way_of_running(
     device_folder: Path,
     tmp_path: Path,

@@ -154,6 +154,7 @@ def test_kept_layers_stay_as_they_were_and_are_recorded(copy: Path, capsys: pyte
     assert manifest["artifacts"][-1]["options"]["kept"] == ",".join(sorted(kept))
 
 
+@pytest.mark.slow
 def test_the_same_clips_are_not_measured_again_and_others_are(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips = copy.parent / "videos.npy"
     assert json.loads(run(capsys, "int8", copy, "--clips", clips, "--json")[1])["reused_calibration"] is True
@@ -168,6 +169,7 @@ def test_the_same_clips_are_not_measured_again_and_others_are(copy: Path, capsys
     assert Path(result["file"]["path"]).name == "dualformer-n.int8-fp32.onnx"
 
 
+@pytest.mark.slow
 def test_verify_holds_the_int8_file_to_its_own_limits(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "verify", copy, "--clips", copy.parent / "videos.npy", "--json")
     report = json.loads(out)["reports"][-1]
@@ -213,6 +215,7 @@ def test_memory_does_not_grow_with_clips() -> None:
     assert peaks[1] < 1.05 * peaks[0]
 
 
+@pytest.mark.slow
 def test_memory_of_the_whole_command_does_not_grow_with_clips(copy: Path, tmp_path: Path) -> None:
     videos = write_dataset(tmp_path / "videos", MANY_CLIPS, seed=1).videos
     (tmp_path / "few.txt").write_text("".join(f"{video}\n" for video in videos[:FEW_CLIPS]))
@@ -227,6 +230,7 @@ def test_memory_of_the_whole_command_does_not_grow_with_clips(copy: Path, tmp_pa
     assert peaks[1] < 1.05 * peaks[0]
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_what_was_there(copy: Path, tmp_path: Path) -> None:
     before = {path.name: hash_file(path) for path in copy.iterdir()}
     write_dataset(tmp_path / "videos", MANY_CLIPS, seed=1)
@@ -260,6 +264,7 @@ def test_the_plan_keeps_attention_fused_and_moves_no_more_than_it_did(
     assert int8["moved_mb"] < 1.35 * half["moved_mb"]
 
 
+@pytest.mark.slow
 def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,6 +277,7 @@ def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     assert (tmp_path / "out" / "calibration.json").is_file()
 
 
+@pytest.mark.slow
 def test_an_int8_engine_of_t_that_selects_frames_computes_what_its_graph_asks_for(
     size_t: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

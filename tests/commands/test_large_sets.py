@@ -79,6 +79,7 @@ def in_the_middle(folder: Path, act: Callable[[], None]) -> Thread:
     return thread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_broke_off_goes_on_to_the_same_report(
     copy: Path,
@@ -101,6 +102,7 @@ def test_a_run_that_broke_off_goes_on_to_the_same_report(
     assert not list(copy.glob("*.journal"))
 
 
+@pytest.mark.slow
 def test_an_artifact_that_breaks_off_fails_alike_however_the_clips_are_spread(
     copy: Path, videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +115,7 @@ def test_an_artifact_that_breaks_off_fails_alike_however_the_clips_are_spread(
     assert second["failure"].endswith("dualformer-n.fp16.onnx: no such file")
 
 
+@pytest.mark.slow
 def test_two_processes_say_the_same_though_one_is_killed(
     copy: Path, arguments: tuple[object, ...], expected: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +133,7 @@ def test_two_processes_say_the_same_though_one_is_killed(
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_says_the_same_though_a_worker_is_killed(
     copy: Path,
     arguments: tuple[object, ...],
@@ -157,6 +161,7 @@ def test_a_ray_cluster_says_the_same_though_a_worker_is_killed(
     assert killed
 
 
+@pytest.mark.slow
 def test_the_reference_of_an_earlier_run_stands_in_for_pytorch(
     copy: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +191,7 @@ def test_the_reference_of_an_earlier_run_stands_in_for_pytorch(
     assert fix.startswith("fix: run `dualexport verify --clips`")
 
 
+@pytest.mark.slow
 def test_a_stored_reference_is_of_one_network(
     copy: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +228,7 @@ def test_a_folder_that_cannot_be_written_is_verified_all_the_same(
     assert (code, "Permission denied: if this run breaks off, it starts anew" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_threads_change_no_digit(exported: Path) -> None:
     import numpy as np
 

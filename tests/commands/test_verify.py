@@ -60,6 +60,7 @@ def test_labels_limits_and_what_is_compared(
     assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
 
 
+@pytest.mark.slow
 def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown(
     copy: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_names_as_labels_of_a_network_without_class_names_leave_accuracy_unknown
     assert_refused(run(capsys, *given), "the label 'run' is no class of the network: it is none of its class names")
 
 
+@pytest.mark.slow
 def test_several_folders_are_compared_each_with_its_own_network_and_reported_together(
     exported: Path, copy: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ def random_clip() -> torch.Tensor:
     return torch.randn(1, 3, FRAMES, 224, 224, generator=torch.Generator().manual_seed(7))
 
 
+@pytest.mark.slow
 def test_half_agrees_with_float(folded: FoldedDualFormer) -> None:
     half, clip = to_half(folded), random_clip()
     with torch.no_grad():
@@ -35,11 +36,13 @@ def test_half_agrees_with_float(folded: FoldedDualFormer) -> None:
     assert {parameter.dtype for parameter in folded.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_ordinary_networks_fit_in_half(folded: FoldedDualFormer) -> None:
     assert find_weights_beyond_half(folded) == ()
     assert find_tensors_beyond_half(folded, [random_clip()]) == ()
 
 
+@pytest.mark.slow
 def test_tensors_beyond_half_are_named_with_their_range(folded: FoldedDualFormer) -> None:
     folded.get_parameter("blocks.1.0.mlp.fc1.bias")[3] = 1e5
     folded.get_parameter("blocks.3.0.attn.proj.weight").mul_(1e-9)

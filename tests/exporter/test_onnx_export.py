@@ -63,6 +63,7 @@ def test_the_file_tells_nothing_of_the_exporting_machine(exported: Path) -> None
     assert b"dualformer.py" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [

@@ -68,6 +68,7 @@ def test_a_broken_block_is_named(
     assert HINTS.get(block, block) in report.remark
 
 
+@pytest.mark.slow
 def test_the_plain_graph_has_the_same_taps(nano: DualFormer, tmp_path: Path) -> None:
     export_onnx(nano, tmp_path / "plain.onnx", OnnxOptions(Graph.PLAIN), parent=None)
     taps = BlockTaps(nano, Graph.PLAIN)

@@ -27,6 +27,7 @@ def golden_network(size: ModelSize) -> tuple[DualFormer, dict[str, np.ndarray]]:
     return network.eval(), expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_plain_and_folded_agree_with_the_authors_code(size: ModelSize) -> None:
     network, expected = golden_network(size)
@@ -73,6 +74,7 @@ def test_parameters_and_macs_are_the_published_ones(size: ModelSize) -> None:
     assert 4 * count_macs(CONFIGS[size]) == pytest.approx(macs_of_four_views, rel=0.01)
 
 
+@pytest.mark.slow
 def test_clips_of_a_batch_do_not_influence_each_other(nano: DualFormer) -> None:
     clips = torch.from_numpy(recipe.clip(7, (2, *nano.config.clip_shape)))
     with torch.inference_mode():

@@ -32,6 +32,7 @@ def test_value_and_gradient_of_two_scores_have_their_closed_form() -> None:
     torch.testing.assert_close(scores.grad, torch.tensor([[density, -density]]), rtol=0, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_gradient_agrees_with_finite_differences_of_the_expectation() -> None:
     scores = torch.tensor([[0.1, 0.5, 0.3, -0.2, 0.4], [1.0, 0.9, 0.0, 0.8, 0.2]], requires_grad=True)
     weights = torch.randn(2, 2, 5)
@@ -86,6 +87,7 @@ class MarkedFrameTask:
         return tokens, shown[torch.arange(batch), marked], marked
 
 
+@pytest.mark.slow
 def test_a_selector_learns_to_find_the_informative_frame() -> None:
     task, steps = MarkedFrameTask(), 200
     selector, classifier = TemporalSelector(task.width, kept=1), nn.Linear(task.width, task.classes)

@@ -33,6 +33,7 @@ def logits(network: nn.Module, frames: Tensor) -> Tensor:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "batch"), [(16, 1), (16, 2), (32, 1)])
 def test_folded_network_equals_the_reference(
     make_network: Callable[[int], DualFormer], frames: int, batch: int
@@ -45,6 +46,7 @@ def test_folded_network_equals_the_reference(
         assert (expected[0] - expected[1]).abs().max() > 0.1  # clips that were mixed up would show
 
 
+@pytest.mark.slow
 def test_raw_frames_equal_normalized_clips(network: DualFormer) -> None:
     preprocessing = Preprocessing(mean=(110.0, 120.0, 130.0), std=(40.0, 50.0, 60.0))
     frames = torch.randint(0, 256, (2, NANO.frames, 224, 224, 3), dtype=torch.uint8)
@@ -120,6 +122,7 @@ def test_attention_on_rows_equals_attention_on_heads(sequences: int, heads: int)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)  # its softmax is float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("text", ["T0:0.5", "S2:0.74", "T0:0.5,S2:0.74", "T1:0.5", "T0:1,S2:1"])
 def test_folded_selection_keeps_the_same_tokens(text: str, batch: int) -> None:

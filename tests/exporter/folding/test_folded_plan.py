@@ -18,6 +18,7 @@ LIMITS = {ModelSize.N: (90, 192, 8), ModelSize.T: (173, 1120, 18)}
 SELECTING_LIMITS = (185, 609, 18)  # of size t with T0:0.5: 0.55 of the megabytes without selection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", LIMITS)
 def test_the_fp16_plan_stays_within_its_limits(tmp_path: Path, size: ModelSize) -> None:
     require_builder()
@@ -26,6 +27,7 @@ def test_the_fp16_plan_stays_within_its_limits(tmp_path: Path, size: ModelSize) 
     assert_within(LIMITS[size], plan_onnx(artifact.path))
 
 
+@pytest.mark.slow
 def test_the_fp16_plan_of_a_network_that_selects_stays_within_its_limits(size_t: Path) -> None:
     require_builder()
     assert_within(SELECTING_LIMITS, plan_onnx(read_manifest(size_t).artifact_of("onnx", Precision.FP16).path))

@@ -79,6 +79,7 @@ def test_an_int8_graph_gives_an_int8_engine(exported: Path, tmp_path: Path) -> N
     assert record.fused_attentions == 8
 
 
+@pytest.mark.slow
 def test_token_selection_builds(tmp_path: Path) -> None:
     network = build_random_network(ModelSize.N, 0, parse_selections("T0:0.5"))
     options = OnnxOptions(precision=Precision.FP16)
@@ -86,6 +87,7 @@ def test_token_selection_builds(tmp_path: Path) -> None:
     assert read_record(build(source, tmp_path)).fp16_share > 0.99
 
 
+@pytest.mark.slow
 def test_the_published_size_t_builds(tmp_path: Path) -> None:
     require_builder()
     network = build_random_network(ModelSize.T, 0)
