@@ -121,6 +121,10 @@ class CudaError(DualExportError):
         return partial(type(self), code=self.code, fix=self.fix), self.args
 
 
+class BenchError(DualExportError):
+    """A bench.json that is no measurement of `dualexport bench`."""
+
+
 class BundleError(DualExportError):
     """A bundle that cannot be made, or that must not or cannot be unpacked."""
 
