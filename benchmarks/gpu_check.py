@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """What every row is measured with."""
+    """The reference, clips and seconds of every row."""
 
     reference: Runner
     clips: tuple[Clip, ...]
@@ -214,7 +214,7 @@ def percentiles(values: list[float]) -> Percentiles:
 
 
 def run_gpu_tests() -> bool:
-    """Whether the tests behind the mark `gpu` pass."""
+    """Run the tests behind the mark `gpu`; True where they pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 

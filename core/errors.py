@@ -1,4 +1,4 @@
-"""TODO."""
+"""Every error that dualexport expects: what is wrong, and `fix`, how to go on."""
 
 from __future__ import annotations
 

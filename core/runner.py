@@ -1,4 +1,4 @@
-"""TODO."""
+"""The contract of everything that runs the network, and logits from it."""
 
 from __future__ import annotations
 
