@@ -158,13 +158,13 @@ def _find_source(source: Path | None, asked: Precision | None, clips: Path | Non
 
 def _make_check(manifest: Manifest, reports: list[ComparisonReport], reporter: Reporter) -> Callable[[Artifact], None]:
     """Holds an engine against the outputs that came with the files; the comparison is added to `reports`."""
-    from ..runtimes.expected import FILE_NAME, ExpectedRunner
+    from ..runtimes.expected import FILE_NAME, read_expected
     from ..verification.limits import choose_defaults
 
     limits = choose_defaults(selects_tokens=bool(manifest.selections))
 
     def check(engine: Artifact) -> None:
-        with ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing) as expected:
+        with read_expected(manifest.folder / FILE_NAME, manifest.preprocessing) as expected:
             proof = parity.Proof(expected.clips)
             name = engine.path.name.removeprefix(".").partition(SUFFIX)[0] + SUFFIX  # without its staging
             reports.extend(parity.compare_with(expected, {name: engine}, proof, limits, reporter))

@@ -16,9 +16,9 @@ from ..runners import limits_of
 from . import inputs
 from .bisect import bisect_failures
 from .document import document_verification
-from .job import Lineup
+from .job import VerifyJob
 from .sections import Evidence, gather_sections
-from .spread import Spread, compare_lineup
+from .spread import Spread, compare_clips
 
 if TYPE_CHECKING:
     from ...core.manifest import Manifest
@@ -68,15 +68,17 @@ def verify_folder(
     defaults = choose_defaults(selects_tokens=bool(manifest.selections))
     allowed = read_limits(options.limits, defaults)
     held = {artifact.path.name: limits_of(artifact, allowed, options.tolerance) for artifact in artifacts}
-    lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, held)
+    job = VerifyJob(manifest, artifacts, options.reference, options.checkpoint, held)
     given = parity.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
     labelled = inputs.label_clips(given, options.labels)
-    comparison, source = compare_lineup(lineup, labelled, options.spread, reporter)
+    comparison, source, store = compare_clips(job, labelled, options.spread, reporter)
     ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
     basis = Evidence(manifest, ran, source, options.checkpoint)
     sections = gather_sections(basis, reporter, plan=options.plan, layers=options.layers)
     if options.bisect:
-        sections = replace(sections, bisection=bisect_failures(lineup, basis, comparison, reporter))
+        sections = replace(sections, bisection=bisect_failures(job, basis, comparison, reporter))
     reporter("writing the report")
     document = document_verification(manifest, comparison, source, sections, pictures=options.pictures)
+    if store is not None:
+        store.discard()
     return Verified(manifest, comparison, source, options.reference is Reference.EXPECTED, document)
