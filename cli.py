@@ -130,10 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def explain(error: Exception) -> tuple[str, str, int]:
     """The two lines that an error becomes, and the exit code."""
     if isinstance(error, DualExportError):
-        return str(error), error.fix, 1
+        return str(error), error.fix, error.exit_code
     if isinstance(error, UsageError):
         command = getattr(getattr(error, "ctx", None), "command_path", NAME)
-        return str(error.format_message()), f"`{command} --help` shows what it takes", 2  # type: ignore[attr-defined]
+        message = str(error.format_message())  # type: ignore[attr-defined]
+        return message.removeprefix("Invalid value: "), f"`{command} --help` shows what it takes", 2
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return f"not enough memory: {error or 'no more is given'}", "end other programs, or ask for less at a time", 1
     if isinstance(error, OSError) and error.strerror:

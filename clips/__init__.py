@@ -1,1 +1,1 @@
-"""Videos in, clips out: exactly as the published test pipeline makes them."""
+"""TODO."""

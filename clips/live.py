@@ -21,6 +21,7 @@ from .preprocess import Frame, sample_frames
 from .video import to_upright
 
 RETRY_SECONDS = 1.0
+ENDED = "it ended"
 
 
 class StreamError(DualExportError):
@@ -55,7 +56,7 @@ class Window:
 
 
 def is_live(source: str) -> bool:
-    """True for a source that does not wait: a camera number, or an address other than a file's."""
+    """Whether a source does not wait: a camera number, or an address other than a file's."""
     return source.isdigit() or ("://" in source and not source.startswith("file:"))
 
 
@@ -90,7 +91,7 @@ class LiveWindows:
         self._count = 0  # frames that came
         self._first = 0  # number of the first frame that a window may hold, after a break
         self._arrived = 0.0
-        self._ended = self._stopped = False
+        self._ended = self._stopped = self._has_end = False
         self._error: DualExportError | None = None
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
 
@@ -157,7 +158,7 @@ class LiveWindows:
     def _read(self) -> None:
         failures = 0
         while not self._stopped:
-            before, reason = self._count, "it ended"
+            before, reason = self._count, ENDED
             try:
                 for frame in self._decode():
                     if not self._put(frame):
@@ -167,12 +168,14 @@ class LiveWindows:
                 if not self._live:
                     self._finish(f"{self._source}: cannot be decoded further: {reason}")
                     return
-            if not self._live:
+            if not self._live or (self._has_end and reason == ENDED):
                 self._finish(None)
                 return
             failures = 1 if self._count > before else failures + 1
             if failures > self._options.retries:
-                self._finish(f"{self._source}: {reason}; opened {failures} times without a frame")
+                came = self._count - before
+                tried = f"after {came} frames" if came else f"opened {failures} times without a frame"
+                self._finish(f"{self._source}: {reason}; {tried}")
                 return
             self._tell(f"{self._source}: {reason}; opening it again ({failures} of {self._options.retries})")
             with self._changed:
@@ -186,6 +189,7 @@ class LiveWindows:
             if not container.streams.video:
                 raise av.error.InvalidDataError(0, "it has no video")
             stream = container.streams.video[0]
+            self._has_end = bool(container.duration)  # a file at an address: opened again, it would begin again
             stream.thread_type = "SLICE" if self._live else "AUTO"  # frame threads hold frames back
             for frame in container.decode(stream):
                 yield to_upright(frame, self._preprocessing.size)
@@ -211,7 +215,7 @@ class LiveWindows:
 
 
 def _open_arguments(source: str, timeout_seconds: float | None) -> tuple[str, dict[str, Any]]:
-    """PyAV's arguments: a camera's device for its number; network cameras over TCP, which loses no packets."""
+    """What PyAV opens: a camera's device for its number; cameras on a network over TCP, which loses no packets."""
     if source.isdigit():
         return f"/dev/video{source}", {"format": "v4l2"}
     arguments: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..core.choices import TensorRTRelease
+from ..pipeline.lint import lint as check
 from . import console
 from .options import Json
-
-if TYPE_CHECKING:
-    from ..graphs.lint import Finding
 
 EPILOG = "Example:\n\ndualexport lint dualformer-demo/dualformer-demo.fp16.onnx"
 
@@ -30,27 +28,23 @@ def lint(
 
     Exits with 1 when it finds something, naming the node and what to do.
     """
-    from ..graphs.lint import lint_onnx
-
     releases = tuple(tensorrt or TensorRTRelease)
-    findings = lint_onnx(model, releases)
-    if as_json:
-        console.print_json({"model": model.name, "releases": releases, "findings": findings})
-    else:
-        _print_findings(model.name, releases, findings)
+    findings = check(model, releases)
+    result = {"model": model.name, "releases": releases, "findings": findings}
+    console.show(result, _print_findings, as_json=as_json)
     if findings:
         raise typer.Exit(1)
 
 
-def _print_findings(model: str, releases: Sequence[TensorRTRelease], findings: Sequence[Finding]) -> None:
+def _print_findings(result: dict[str, Any]) -> None:
     """Two lines a finding, or one line that says there is none."""
-    for finding in findings:
+    for finding in result["findings"]:
         operator = f" ({finding.operator})" if finding.operator else ""
-        print(f"{finding.node}{operator}: {finding.problem} [{_release_names(finding.releases)}]")
+        print(f"{finding.node}{operator}: {finding.problem} [{_name_releases(finding.releases)}]")
         print(f"  fix: {finding.fix}")
-    if not findings:
-        print(f"{model}: nothing that {_release_names(releases)} would refuse")
+    if not result["findings"]:
+        print(f"{result['model']}: nothing that {_name_releases(result['releases'])} would refuse")
 
 
-def _release_names(releases: Sequence[TensorRTRelease]) -> str:
+def _name_releases(releases: Sequence[TensorRTRelease]) -> str:
     return f"TensorRT {', '.join(release.value for release in releases)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +37,26 @@ LogitTolerance = Annotated[
         min=0.0, max=1e6, help="Largest logit difference to pass. Default: 1e-3 in fp32, 0.1 in fp16, any in int8."
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Class names, one a line, in order. Default: those given when it was exported."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 CudaGraph = Annotated[
     bool,
     typer.Option("--cuda-graph", help="With TensorRT: launch all kernels as one CUDA graph."),
 ]
+
+
+def split_paths(paths: Sequence[Path | str], what: str) -> tuple[Path | None, str]:
+    """The exported folder, None for the only one here, and the `what` that follows it on the command line."""
+    if len(paths) > 2:
+        raise typer.BadParameter(f"give a folder and a {what}, or a {what} alone", param_hint=f"[DIR] {what.upper()}")
+    folder, source = Path(paths[0]) if len(paths) == 2 else None, str(paths[-1])
+    is_export = (Path(source) / "manifest.json").is_file()
+    if folder is None and is_export:
+        raise typer.BadParameter(f"{source} is an exported network: give a {what} after it")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        order = f"the folder comes first: {source} {folder}" if is_export else f"one {what} at a time"
+        raise typer.BadParameter(f"{folder} is no exported folder: {order}")
+    return folder, source

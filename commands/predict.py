@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,26 +11,19 @@ from ..core.choices import Runtime
 from ..core.extras import needing_extra
 from ..core.reporter import Reporter
 from ..pipeline import parity
-from ..pipeline.runners import choose_artifact, open_artifact, open_network
+from ..pipeline.runners import find_artifact, open_runner
 from . import console
-from .options import CudaGraph, Json, SkipUnreadable, Views
-
-if TYPE_CHECKING:
-    from ..pipeline.classify import Prediction
+from .options import CudaGraph, Json, Labels, SkipUnreadable, Views, split_paths
 
 EPILOG = "Example:\n\ndualexport predict dualformer-demo videos/00000-moving-left.mp4"
 
 
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="[DIR] VIDEO", help="What was exported, and what to classify.")
+        list[Path],
+        typer.Argument(metavar="[DIR] VIDEO", help="Exported folder; a video, a folder of videos or a list of them."),
     ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Class names, one a line, in order. Default: those given when it was exported."
-        ),
-    ] = None,
+    labels: Labels = None,
     views: Views = 4,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
@@ -39,32 +31,26 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Name the five most probable classes of a video, probabilities averaged over views."""
-    if len(paths) > 2:
-        raise typer.BadParameter("give a folder and a video, or a video alone", param_hint="[DIR] VIDEO")
-    from ..core.manifest import check_artifact, find_manifest
-    from ..pipeline.classify import predict_videos
+    folder, video = split_paths(paths, "video")
+    from ..core.manifest import find_manifest
+    from ..pipeline.classify import classify
 
-    manifest = find_manifest(paths[0] if len(paths) == 2 else None)
-    artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
-    if artifact is not None:
-        check_artifact(artifact)
+    manifest = find_manifest(folder)
+    artifact = find_artifact(manifest, runtime)
     names = parity.name_classes(manifest, labels)
-    source = parity.open_clips(paths[-1], manifest.preprocessing, views, skip_unreadable)
+    source = parity.open_clips(Path(video), manifest.preprocessing, views, skip_unreadable)
     with needing_extra("predict"):
-        opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)
+        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph)
     with console.show_progress() as progress, opened as runner:
-        progress("classifying")
-        predictions = tuple(predict_videos(runner, source, names))
+        predictions = classify(runner, source, names, progress=progress)
     parity.note_clips(source, Reporter(note=console.note))
     name = artifact.path.name if artifact else opened.name
-    if as_json:
-        console.print_json({"artifact": name, "predictions": predictions, "skipped": parity.list_skipped(source)})
-    else:
-        _print_predictions(predictions)
+    result = {"artifact": name, "predictions": predictions, "skipped": parity.list_skipped(source)}
+    console.show(result, _print_predictions, as_json=as_json)
 
 
-def _print_predictions(predictions: Sequence[Prediction]) -> None:
+def _print_predictions(result: dict[str, Any]) -> None:
     """One small table a video."""
-    for prediction in predictions:
+    for prediction in result["predictions"]:
         rows = [(item.label, f"{item.probability:.1%}") for item in prediction.top]
         console.print_table(f"{prediction.video} ({prediction.views} views)", ("class", "probability"), rows)

@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.choices import Runtime
 from ..core.extras import needing_extra
-from ..core.types import Clip
 from ..pipeline import parity
-from ..pipeline.runners import choose_artifact, open_artifact, open_network
+from ..pipeline.runners import find_artifact, open_runner
 from . import console
-from .options import CudaGraph
+from .options import CudaGraph, Labels, split_paths
 
 if TYPE_CHECKING:
-    from ..clips.live import Window
+    from ..pipeline.stream import Sighting
 
 EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """One line of the output. `latency_ms` is the time from the window's last frame being there to its class."""
-
-    frame: int
-    label: str
-    probability: float
-    latency_ms: float
-    dropped: int
-
-
 def stream(
     paths: Annotated[
-        list[str], typer.Argument(metavar="[DIR] SOURCE", help="What was exported; a file, camera number or address.")
+        list[str], typer.Argument(metavar="[DIR] SOURCE", help="Exported folder; a file, camera number or address.")
     ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Class names, one a line, in order. Default: those of the export."),
-    ] = None,
+    labels: Labels = None,
     every: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Frames from one window to the next. Default: half a window.")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Frames from one window to the next. Default: half a window."),
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
@@ -62,35 +46,22 @@ def stream(
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
     window looked at are counted as dropped. Of a file, none is. Ctrl-C ends it.
     """
-    if len(paths) > 2:
-        raise typer.BadParameter("give a folder and a source, or a source alone", param_hint="[DIR] SOURCE")
-    from ..clips.live import LiveWindows, StreamOptions, require_source
-    from ..core.manifest import check_artifact, find_manifest
-    from ..core.runner import infer_logits
-    from ..verification.measures import softmax
+    folder, source = split_paths(paths, "source")
+    from ..clips.live import StreamOptions, require_source
+    from ..core.manifest import find_manifest
+    from ..pipeline.stream import stream as stream_windows
 
-    require_source(paths[-1])
-    manifest = find_manifest(Path(paths[0]) if len(paths) == 2 else None)
-    artifact = None if runtime is Runtime.TORCH else choose_artifact(manifest, runtime)
-    if artifact is not None:
-        check_artifact(artifact)
-    names = parity.name_classes(manifest, labels)
-    clip = manifest.preprocessing
+    require_source(source)
+    manifest = find_manifest(folder)
+    artifact = find_artifact(manifest, runtime)
+    names, clip = parity.name_classes(manifest, labels), manifest.preprocessing
     options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries)
     with needing_extra("stream"):
-        opened = open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest)
-
-    def classify(window: Window) -> Sighting:
-        view = Clip(paths[-1], 0, window.frames, clip)
-        probabilities = softmax(infer_logits(opened, [view]))[0]
-        best = int(probabilities.argmax())
-        latency_ms = (time.monotonic() - window.arrived) * 1e3
-        return Sighting(window.end, names[best], float(probabilities[best]), latency_ms, window.dropped)
-
-    with opened, LiveWindows(paths[-1], clip, options, console.note) as windows:
+        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph)
+    with opened as runner:
         try:
-            for window in windows:
-                _print_sighting(classify(window), as_json=as_json)
+            for seen in stream_windows(runner, source, clip, options, names, notify=console.note):
+                _print_sighting(seen, as_json=as_json)
         except KeyboardInterrupt:  # the usual end of a stream
             console.note("stopped")
 

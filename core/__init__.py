@@ -1,1 +1,1 @@
-"""The types, errors and files that every other room uses; needs the standard library, NumPy and msgspec alone."""
+"""TODO."""

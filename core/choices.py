@@ -1,4 +1,4 @@
-"""Every enum that a user may choose from."""
+"""TODO."""
 
 from __future__ import annotations
 

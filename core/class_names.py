@@ -1,4 +1,4 @@
-"""Class names: read from a file, and found by name or number."""
+"""TODO."""
 
 from __future__ import annotations
 

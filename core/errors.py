@@ -1,4 +1,4 @@
-"""Every error that dualexport expects: what is wrong, and `fix`, how to go on."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def _is_shown(character: str) -> bool:
 
 class DualExportError(Exception):
     """What is wrong (the message: got and expected) and how to `fix` it, each one line."""
+
+    exit_code = 1
 
     def __init__(self, message: str, *, fix: str) -> None:
         super().__init__(one_line(message))
@@ -86,6 +88,12 @@ class MissingDependencyError(DualExportError, ImportError):
     """A library that this command needs is not installed."""
 
 
+class OptionError(DualExportError, ValueError):
+    """Options that do not go together, or a value that an option does not take."""
+
+    exit_code = 2
+
+
 class OutputError(DualExportError, OSError):
     """A file or folder that cannot be written."""
 
@@ -119,10 +127,6 @@ class CudaError(DualExportError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), code=self.code, fix=self.fix), self.args
-
-
-class BenchError(DualExportError):
-    """A bench.json that is no measurement of `dualexport bench`."""
 
 
 class BundleError(DualExportError):

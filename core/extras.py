@@ -1,4 +1,4 @@
-"""Missing extras, named with the line that installs them."""
+"""TODO."""
 
 from __future__ import annotations
 

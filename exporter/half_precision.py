@@ -40,12 +40,12 @@ class TensorRange:
 
     @property
     def overflows(self) -> bool:
-        """True where some value is infinite in half; a range with NaN in it is infinite."""
+        """Whether some value is infinite in half; a range with NaN in it is infinite."""
         return self.magnitude > LARGEST_HALF
 
     @property
     def vanishes(self) -> bool:
-        """True where no value is a normal number in half, though not all are zero."""
+        """Whether no value is a normal number in half, though not all are zero."""
         return 0.0 < self.magnitude < SMALLEST_NORMAL_HALF
 
 

@@ -1,1 +1,1 @@
-"""ONNX files, read and rewritten without torch or a runtime."""
+"""TODO."""

@@ -28,7 +28,7 @@ _10 = (TensorRTRelease.V10_0, TensorRTRelease.V10_3)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """One thing that TensorRT will not read: the node (or input) it is about, what is wrong and what to do.
 
     `releases` are the TensorRT releases it concerns.
@@ -69,7 +69,9 @@ class _Problem:
     releases: Sequence[TensorRTRelease] = tuple(TensorRTRelease)
 
 
-def lint_onnx(model_path: Path, releases: Sequence[TensorRTRelease] = tuple(TensorRTRelease)) -> tuple[Finding, ...]:
+def lint_onnx(
+    model_path: Path, releases: Sequence[TensorRTRelease] = tuple(TensorRTRelease)
+) -> tuple[LintFinding, ...]:
     """What in the ONNX file TensorRT will not read, in the graph's order; empty when all of `releases` read it.
 
     Raises GraphError when the file is not ONNX.
@@ -114,7 +116,7 @@ def _constant_nodes(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield tensor
 
 
-def _lint_opset(facts: _GraphFacts) -> Iterator[Finding]:
+def _lint_opset(facts: _GraphFacts) -> Iterator[LintFinding]:
     for release in TensorRTRelease:
         if facts.opset not in release.opsets:
             wanted = f"{release.opsets.start} to {release.opsets.stop - 1}"
@@ -122,7 +124,7 @@ def _lint_opset(facts: _GraphFacts) -> Iterator[Finding]:
             yield _finding("the file", "", _Problem(problem, f"export with an opset from {wanted}", (release,)))
 
 
-def _lint_inputs(facts: _GraphFacts) -> Iterator[Finding]:
+def _lint_inputs(facts: _GraphFacts) -> Iterator[LintFinding]:
     for entry in facts.model.graph.input:
         if entry.name in facts.constants:
             continue
@@ -204,11 +206,11 @@ _NODE_RULES: tuple[Callable[[onnx.NodeProto, _GraphFacts], Iterator[_Problem]], 
 )
 
 
-def _finding(node: str, operator: str, problem: _Problem) -> Finding:
-    return Finding(node, operator, problem.problem, problem.fix, tuple(problem.releases))
+def _finding(node: str, operator: str, problem: _Problem) -> LintFinding:
+    return LintFinding(node, operator, problem.problem, problem.fix, tuple(problem.releases))
 
 
-def _restrict(findings: Sequence[Finding], releases: Sequence[TensorRTRelease]) -> Iterator[Finding]:
+def _restrict(findings: Sequence[LintFinding], releases: Sequence[TensorRTRelease]) -> Iterator[LintFinding]:
     """Only what concerns `releases`, and of each finding only those of its releases."""
     for finding in findings:
         if concerned := tuple(release for release in finding.releases if release in releases):

@@ -72,7 +72,7 @@ READ_SINCE = {
 # What to write instead, where there is something better than "express it in other operators".
 REPLACEMENTS = {
     "ConvInteger": "quantize with QuantizeLinear and DequantizeLinear around Conv",
-    "DynamicQuantizeLinear": "quantize statically: `dualexport quantize` writes fixed scales",
+    "DynamicQuantizeLinear": "quantize statically: `dualexport int8` writes fixed scales",
     "MatMulInteger": "quantize with QuantizeLinear and DequantizeLinear around MatMul",
     "QLinearConv": "quantize in Q/DQ form instead of QOperator form",
     "QLinearMatMul": "quantize in Q/DQ form instead of QOperator form",

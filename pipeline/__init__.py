@@ -1,1 +1,1 @@
-"""The verbs, where the rooms meet: options and a reporter in, values out."""
+"""TODO."""

@@ -1,4 +1,4 @@
-"""Which runner a command uses: from what the user asked for and what a manifest lists, to something that infers."""
+"""The doors to PyTorch, ONNX Runtime and TensorRT: from a folder or a file to something that infers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..core.choices import Precision, Runtime
 from ..core.errors import EngineError, ManifestError, RunnerError
+from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest
 from ..core.runner import TimedRunner
 from ..core.types import Artifact, TensorSpec
-from ..runtimes.tensorrt.engine_file import FORMAT, read_record, rebuild_command
+from ..runtimes.tensorrt.engine_file import FORMAT, SUFFIX, read_record, rebuild_command
 
 if TYPE_CHECKING:
-    from ..core.manifest import Manifest
     from ..exporter.dualformer.network import DualFormer
     from ..verification.limits import Limits
 
@@ -38,6 +38,52 @@ def choose_artifact(manifest: Manifest, runtime: Runtime) -> Artifact:
     if runtime is Runtime.TENSORRT:
         return _choose_engine(found)
     return next((artifact for artifact in found if artifact.precision is Precision.FP32), found[0])
+
+
+def find_artifact(manifest: Manifest, runtime: Runtime) -> Artifact | None:
+    """The one file to run, unchanged since it was written; None for the PyTorch network."""
+    if runtime is Runtime.TORCH:
+        return None
+    artifact = choose_artifact(manifest, runtime)
+    check_artifact(artifact)
+    return artifact
+
+
+def open_runner(
+    source: Path | str | Artifact | Manifest | None = None,
+    runtime: Runtime | str = Runtime.ONNX,
+    *,
+    checkpoint: Path | None = None,
+    cuda_graph: bool = False,
+) -> TimedRunner:
+    """Open what runs a network: a context manager, whose `infer` takes and returns arrays by name.
+
+    `source` is a file, or an exported folder (the only one here, if it is left out) or its manifest. Of a folder
+    `runtime` chooses: "onnx" the FP32 file, "tensorrt" the narrowest engine that loads here, "torch" the network that
+    all were made from. Raises ManifestError, RunnerError and EngineError.
+    """
+    if isinstance(source, (str, Path)) and Path(source).is_file():
+        return _open_file(Path(source), cuda_graph=cuda_graph)
+    if isinstance(source, Artifact):
+        return open_artifact(source, cuda_graph=cuda_graph)
+    manifest = source if isinstance(source, Manifest) else find_manifest(None if source is None else Path(source))
+    artifact = find_artifact(manifest, Runtime(runtime))
+    return open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest, checkpoint)
+
+
+def _open_file(path: Path, *, cuda_graph: bool) -> TimedRunner:
+    """A file as the manifest beside it lists it, or else as it describes itself."""
+    for artifact in read_manifest(path.parent).artifacts if (path.parent / FILE_NAME).is_file() else ():
+        if artifact.path.name == path.name:
+            check_artifact(artifact)
+            return open_artifact(artifact, cuda_graph=cuda_graph)
+    if path.suffix == SUFFIX:
+        from ..runtimes.tensorrt.runner import TensorRTRunner
+
+        return TensorRTRunner(path, cuda_graph=cuda_graph)
+    from ..runtimes.onnx_runner import OnnxRunner
+
+    return OnnxRunner(path)
 
 
 def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunner:

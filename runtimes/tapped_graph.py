@@ -1,4 +1,4 @@
-"""Runs an ONNX file with intermediate tensors as further outputs."""
+"""TODO."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import re
@@ -19,6 +20,18 @@ from dualexport.core.errors import PlanError
 from support.cli import run
 
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+ROOMS = [
+    "calibration",
+    "clips",
+    "commands",
+    "core",
+    "exporter",
+    "graphs",
+    "pipeline",
+    "report",
+    "runtimes",
+    "verification",
+]
 DUALEXPORT = [sys.executable, "-m", "dualexport"]
 
 
@@ -72,6 +85,29 @@ def test_wrong_usage_is_two_lines_that_name_the_help(capsys: pytest.CaptureFixtu
     ]
     code, _, err = run(capsys, "predic")
     assert (code, err.splitlines()[0]) == (2, "error: No such command 'predic'. Did you mean 'predict'?")
+
+
+def texts() -> Iterator[str]:
+    """Every string of the package, its f-strings with X for what they take."""
+    root = Path(cli.__file__).resolve().parent
+    for path in [*root.glob("*.py"), *(file for room in ROOMS for file in (root / room).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_every_command_that_a_text_names_exists_with_its_options() -> None:
+    named = {found for text in texts() for found in re.findall(r"`dualexport ([^`]+)`", text)}
+    assert len(named) > 20
+    for text in named:
+        name, *words = text.split()
+        if name == "X":
+            continue
+        assert name in COMMANDS, text
+        known = {option for param in COMMANDS[name].params for option in param.opts} | {"--help", "--debug"}
+        assert {word for word in words if word.startswith("--") and "X" not in word} <= known, text
 
 
 def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Logits in, judgement out: measures, limits and reports."""
+"""TODO."""

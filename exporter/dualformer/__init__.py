@@ -1,1 +1,1 @@
-"""The DualFormer network: its modules, shapes and token selection."""
+"""TODO."""

@@ -1,4 +1,4 @@
-"""The configuration of a DualFormer: its size, and which tokens it goes on with. Needs neither torch nor onnx."""
+"""What tells one DualFormer from another: its size, and which tokens it goes on with. Needs neither torch nor onnx."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DualFormerConfig:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Rules by which videos become clips for this network."""
+        """How videos become clips for this network."""
         return Preprocessing(frames=self.frames, size=IMAGE_SIZE)
 
     @property

@@ -1,1 +1,1 @@
-"""Rewrites of the network into fewer layers that compute the same."""
+"""TODO."""

@@ -1,1 +1,1 @@
-"""Verification of exported folders against their reference."""
+"""TODO."""

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ...core.choices import Precision, Reference, Runtime
 from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError
 from ...core.extras import needing_extra
-from ...core.logit_store import REFERENCE_NAME
-from ...core.reporter import Notify, Reporter
-from ...core.runner import Runner, open_noting
+from ...core.reporter import Reporter
+from ...core.runner import Runner
 from ...core.types import Artifact, Clip
 from ..runners import choose_artifact, list_artifacts, open_beside_others, open_network
 
@@ -65,24 +64,27 @@ def select_artifacts(
 
 def open_reference(
     manifest: Manifest, checkpoint: Path | None, reference: Reference, threads: int | None = None
-) -> Runner:
-    """Open what artifacts are compared with."""
+) -> tuple[Runner, Iterable[Clip] | None]:
+    """What artifacts are compared with, and its clips where they are its own."""
     if reference is Reference.TORCH:
-        return _open_torch(manifest, checkpoint, threads)
+        return _open_torch(manifest, checkpoint, threads), None
     if reference is Reference.STORED:
-        from ...runtimes.stored_runner import open_stored
+        from ...runtimes.stored_runner import FILE_NAME as STORED_NAME
+        from ...runtimes.stored_runner import StoredReference
 
-        return open_stored(manifest.folder / REFERENCE_NAME, describe_network(manifest), manifest.preprocessing)
+        path = manifest.folder / STORED_NAME
+        return StoredReference(path, describe_network(manifest), manifest.preprocessing), None
     if reference is Reference.EXPECTED:
-        from ...runtimes.expected import FILE_NAME, read_expected
+        from ...runtimes.expected import FILE_NAME, ExpectedRunner
 
-        return read_expected(manifest.folder / FILE_NAME, manifest.preprocessing)
+        stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
+        return stored, stored.clips
     from ...core.manifest import check_artifact
 
     artifact = require_fp32(manifest)
     check_artifact(artifact)
     with needing_extra("verify"):
-        return open_beside_others(artifact, threads)
+        return open_beside_others(artifact, threads), None
 
 
 def note_reference(manifest: Manifest, reference: Reference, reporter: Reporter) -> None:
@@ -135,15 +137,11 @@ def require_fp32(manifest: Manifest) -> Artifact:
 
 
 def open_candidates(
-    artifacts: Sequence[Artifact],
-    limits: Mapping[str, Limits],
-    opened: ExitStack,
-    note: Notify,
-    threads: int | None = None,
+    artifacts: Sequence[Artifact], limits: Mapping[str, Limits], opened: ExitStack, threads: int | None = None
 ) -> dict[str, Candidate]:
-    """Open a runner an artifact; one that is gone, changed or does not load is a candidate that failed.
+    """A runner an artifact, closed with `opened`; what is gone, changed or does not load is a candidate that failed.
 
-    `limits` are by file name. The runners are closed with `opened`, and errors of that are noted.
+    `limits` are by file name.
     """
     from ...core.manifest import check_artifact
     from ...verification.compare import Candidate
@@ -153,7 +151,7 @@ def open_candidates(
         name = artifact.path.name
         try:
             check_artifact(artifact)
-            runner = opened.enter_context(open_noting(open_beside_others(artifact, threads), note))
+            runner = opened.enter_context(open_beside_others(artifact, threads))
             candidates[name] = Candidate(runner, limits[name])
         except DualExportError as error:
             candidates[name] = Candidate(None, limits[name], str(error))

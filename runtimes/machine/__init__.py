@@ -1,1 +1,1 @@
-"""The machine: its environment, memory, host and installation."""
+"""TODO."""

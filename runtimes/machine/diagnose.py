@@ -29,7 +29,7 @@ ONE_OF: Mapping[str, tuple[str, ...]] = {  # a command, and what runs its networ
     "stream": ("onnxruntime", "TensorRT", "torch"),
     "bundle": ("onnxruntime", "torch"),
 }
-COMMANDS = ("onnx", "int8", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth")
+COMMANDS = ("onnx", "int8", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth", "triton")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One line: what was looked at, what is here, what it takes; and where it does not do, which commands it stops.
 
     `remedy` is empty where nothing has to be done.
@@ -75,7 +75,7 @@ class Finding:
     stops: tuple[str, ...] = ()
 
 
-def diagnose(machine: Machine) -> tuple[Finding, ...]:
+def diagnose(machine: Machine) -> tuple[Diagnosis, ...]:
     """Every finding, in a fixed order, good ones included."""
     return (
         _look_at_python(machine.python),
@@ -89,21 +89,21 @@ def diagnose(machine: Machine) -> tuple[Finding, ...]:
     )
 
 
-def _look_at_python(version: tuple[int, int]) -> Finding:
+def _look_at_python(version: tuple[int, int]) -> Diagnosis:
     oldest, newest = (f"{major}.{minor}" for major, minor in (OLDEST_PYTHON, NEWEST_PYTHON))
     found, needed = f"{version[0]}.{version[1]}", f"{oldest} to {newest}"
     if version < OLDEST_PYTHON:
-        return Finding("Python", found, needed, f"install Python {newest}", COMMANDS)
+        return Diagnosis("Python", found, needed, f"install Python {newest}", COMMANDS)
     remedy = "" if version <= NEWEST_PYTHON else f"not tested: Python {newest} is the newest that was"
-    return Finding("Python", found, needed, remedy)
+    return Diagnosis("Python", found, needed, remedy)
 
 
-def _look_at_library(requirement: Requirement, machine: Machine) -> Finding:
+def _look_at_library(requirement: Requirement, machine: Machine) -> Diagnosis:
     name, needed = requirement.name, f"{requirement.oldest} or newer"
     if _serves(requirement):
-        return Finding(name, str(requirement.found), needed)
+        return Diagnosis(name, str(requirement.found), needed)
     remedy = f'pip install "dualexport[{requirement.extra}]"' if requirement.extra else "pip install -U dualexport"
-    return Finding(name, requirement.found or "not installed", needed, remedy, _list_stopped(requirement, machine))
+    return Diagnosis(name, requirement.found or "not installed", needed, remedy, _list_stopped(requirement, machine))
 
 
 def _serves(requirement: Requirement) -> bool:
@@ -132,59 +132,59 @@ def _list_runtimes(machine: Machine) -> set[str]:
     return found
 
 
-def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Finding:
+def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Diagnosis:
     needed = f"{OLDEST_TENSORRT} or newer"
     remedy = (
         "pip install tensorrt; on a Jetson JetPack 6.1 or newer; to plan without a GPU scripts/install-cpu-tensorrt"
     )
     if version is None:
-        return Finding("TensorRT", "not installed", needed, remedy, ("trt", "plan"))
+        return Diagnosis("TensorRT", "not installed", needed, remedy, ("trt", "plan"))
     if for_rtx:
-        return Finding("TensorRT", f"for RTX {version}", "any for RTX")
+        return Diagnosis("TensorRT", f"for RTX {version}", "any for RTX")
     if is_older(version, OLDEST_TENSORRT):
-        return Finding("TensorRT", version, needed, remedy, ("trt", "plan"))
-    return Finding("TensorRT", version, needed)
+        return Diagnosis("TensorRT", version, needed, remedy, ("trt", "plan"))
+    return Diagnosis("TensorRT", version, needed)
 
 
-def _look_at_gpu(machine: Machine) -> Finding:
+def _look_at_gpu(machine: Machine) -> Diagnosis:
     environment = machine.environment
     found = environment.gpu or (environment.machine if environment.jetson_release else None)
     if found is None:
-        return Finding("GPU", "none", "an NVIDIA GPU", NO_GPU, () if machine.for_rtx else ("trt",))
-    return Finding("GPU", found, "an NVIDIA GPU")
+        return Diagnosis("GPU", "none", "an NVIDIA GPU", NO_GPU, () if machine.for_rtx else ("trt",))
+    return Diagnosis("GPU", found, "an NVIDIA GPU")
 
 
-def _look_at_driver(machine: Machine) -> Finding:
+def _look_at_driver(machine: Machine) -> Diagnosis:
     environment, generation = machine.environment, machine.cuda_generation
     if environment.jetson_release:
-        return Finding("driver", f"L4T {environment.jetson_release}", "JetPack 6.1 or newer")
+        return Diagnosis("driver", f"L4T {environment.jetson_release}", "JetPack 6.1 or newer")
     oldest = OLDEST_DRIVER.get(generation or 0)
     needed = f"{oldest} or newer for CUDA {generation}" if oldest else "that of TensorRT's CUDA"
     if environment.gpu_driver is None:
-        return Finding("driver", "none", needed)
+        return Diagnosis("driver", "none", needed)
     if oldest and is_older(environment.gpu_driver, str(oldest)):
-        return Finding("driver", environment.gpu_driver, needed, "install a newer NVIDIA driver", ("trt",))
-    return Finding("driver", environment.gpu_driver, needed)
+        return Diagnosis("driver", environment.gpu_driver, needed, "install a newer NVIDIA driver", ("trt",))
+    return Diagnosis("driver", environment.gpu_driver, needed)
 
 
-def _look_at_memory(machine: Machine) -> Finding:
+def _look_at_memory(machine: Machine) -> Diagnosis:
     free, needed = machine.free_memory_gb, f"{LEAST_MEMORY_GB:g} GB free to export size b"
     if free is None:
-        return Finding("memory", "not known", needed)
+        return Diagnosis("memory", "not known", needed)
     remedy = "" if free >= LEAST_MEMORY_GB else "end other programs, or export a smaller size"
-    return Finding("memory", f"{free:.1f} GB free", needed, remedy)
+    return Diagnosis("memory", f"{free:.1f} GB free", needed, remedy)
 
 
-def _look_at_decoder(name: str, decoders: frozenset[str]) -> Finding:
+def _look_at_decoder(name: str, decoders: frozenset[str]) -> Diagnosis:
     if name in decoders:
-        return Finding(f"decoder {name}", "here", "for videos of that format")
-    return Finding(f"decoder {name}", "missing", "for videos of that format", "pip install --force-reinstall av")
+        return Diagnosis(f"decoder {name}", "here", "for videos of that format")
+    return Diagnosis(f"decoder {name}", "missing", "for videos of that format", "pip install --force-reinstall av")
 
 
-def _look_at_folder(machine: Machine) -> Finding:
+def _look_at_folder(machine: Machine) -> Diagnosis:
     needed = f"writable, {LEAST_DISK_GB:g} GB free"
     if machine.unwritable is not None:
         remedy = "work in another folder, or name one with --output"
-        return Finding("current folder", machine.unwritable, needed, remedy, ("onnx", "synth"))
+        return Diagnosis("current folder", machine.unwritable, needed, remedy, ("onnx", "synth"))
     remedy = "" if machine.free_disk_gb >= LEAST_DISK_GB else "make room"
-    return Finding("current folder", f"writable, {machine.free_disk_gb:.1f} GB free", needed, remedy)
+    return Diagnosis("current folder", f"writable, {machine.free_disk_gb:.1f} GB free", needed, remedy)

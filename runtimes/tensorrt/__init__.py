@@ -1,1 +1,1 @@
-"""Builds, loads and runs TensorRT engines."""
+"""TODO."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...core.errors import DualExportError, PlanError
-from ...core.files import hash_file, staged_path
+from ...core.files import StagedSet, hash_file, staged_set
 from ...core.reporter import Progress, no_progress
 from ...core.types import Artifact
 from ...graphs.work import GraphWork, read_graph_work
@@ -25,7 +25,7 @@ from .library import RecordingLogger, is_for_rtx, library_name, library_version,
 from .messages import explain_failure, list_warnings
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Discard what is told."""
 
 
@@ -35,7 +35,7 @@ class BuildPlace:
     the engine and the file that keeps its kernels' timings, by default one beside it for each device and version.
 
     `tell` is given the warnings that matter, and with `verbose` every message; `check` may refuse the engine by raising
-    before it gets its name.
+    before it gets its name; `add` stages what is to appear together with the engine, its entry in a manifest.
     """
 
     folder: Path
@@ -45,6 +45,7 @@ class BuildPlace:
     tell: Callable[[str], None] = _ignore
     verbose: bool = False
     check: Callable[[Artifact], None] = _ignore
+    add: Callable[[StagedSet, Artifact], object] = _ignore
 
 
 def build_engine(
@@ -59,33 +60,38 @@ def build_engine(
     require_supported_version(version)
     require_possible(options, place.device, place.host)
     options = limit_workspace(options, place.device, source.path, place.tell)
-    target = name_target(place.device, options)
-    path = place.folder / name_engine(name, source.precision, target, version)
-    cache = place.timing_cache or place.folder / f"timing.{name_place(target, version)}.cache"
+    device = name_target(place.device, options)
+    path = place.folder / name_engine(name, source.precision, device, version)
+    cache = place.timing_cache or place.folder / f"timing.{name_place(device, version)}.cache"
     work = read_graph_work(source.path)
     require_asked(source.path.name, work.shares, source.precision)
     logger = RecordingLogger(place.tell if place.verbose else None)
-    started = time.monotonic()
-    try:
-        built = compile_engine(
-            source.path, logger, lambda config: configure(config, options, cache, place.timing_cache), progress=progress
-        )
-    except DualExportError as error:
-        raise explain_failure(error, logger, source.path, place.device) from error
-    seconds = time.monotonic() - started
-    plan = _read_plan(source, built.compilation, work, place.tell)
-    if plan is not None:
-        require_precision(plan, source.precision)
-    if not place.verbose:
-        for line in list_warnings(built.warnings):
-            place.tell(line)
-    record = replace(_record(place, options, plan), build_seconds=round(seconds, 1))
-    with staged_path(path) as staged:
-        staged.write_bytes(memoryview(built.serialized))
-        engine = _describe(source, staged, record)
+    with staged_set(place.folder) as staged:  # a folder that cannot be written is found out now, not after the work
+        target = staged.path(path.name)
+        started = time.monotonic()
+        try:
+            built = compile_engine(
+                source.path,
+                logger,
+                lambda config: configure(config, options, cache, place.timing_cache),
+                progress=progress,
+            )
+        except DualExportError as error:
+            raise explain_failure(error, logger, source.path, place.device) from error
+        seconds = time.monotonic() - started
+        plan = _read_plan(source, built.compilation, work, place.tell)
+        if plan is not None:
+            require_precision(plan, source.precision)
+        if not place.verbose:
+            for line in list_warnings(built.warnings):
+                place.tell(line)
+        target.write_bytes(memoryview(built.serialized))
+        engine = _describe(source, target, replace(_record(place, options, plan), build_seconds=round(seconds, 1)))
         place.check(engine)
         keep_timings(built.config, cache)
-    return replace(engine, path=path)
+        engine = replace(engine, path=path)
+        place.add(staged, engine)
+    return engine
 
 
 def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:

@@ -112,6 +112,29 @@ def test_a_stream_that_breaks_off_is_opened_again_and_then_given_up(transport_st
     assert "--retries" in ended.value.fix
 
 
+def test_without_retries_a_stream_that_had_frames_says_how_many(transport_stream: bytes) -> None:
+    with (
+        serve(lambda connection: connection.sendall(transport_stream)) as address,
+        pytest.raises(StreamError, match=r"after \d+ frames") as ended,
+        open_windows(address, [], retries=0) as windows,
+    ):
+        list(windows)
+    assert "without a frame" not in str(ended.value)
+
+
+def test_a_file_at_an_address_ends_with_its_last_frame(video: Path) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        content = video.read_bytes()
+        head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(content)}\r\nContent-Type: video/mp4\r\n\r\n"
+        connection.sendall(head.encode() + content)
+
+    notes: list[str] = []
+    with serve(*[answer] * 4) as address, open_windows(address.replace("tcp", "http") + "/x.mp4", notes) as windows:
+        assert list(windows)
+    assert notes == []
+
+
 def test_windows_of_a_live_source_hold_its_newest_frames(transport_stream: bytes) -> None:
     def send_slowly(connection: socket.socket) -> None:
         for start in range(0, len(transport_stream), 4096):

@@ -75,12 +75,18 @@ def test_trt_refuses_what_it_cannot_build_and_leaves_nothing(copy: Path, capsys:
         ("--target", "ampere"),
         ("--optimization-level", 6),
         ("--timing-cache", "dualformer-n.fp32.onnx"),
+        ("--clips", "videos"),
     ],
 )
 def test_wrong_usage_of_trt_exits_2(
     exported: Path, arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys, "trt", exported, *arguments)[0] == 2
+
+
+def test_clips_calibrate_a_folder_and_not_one_file(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "trt", exported / "dualformer-n.fp16.onnx", "--int8", "--clips", "videos")
+    assert (code, "name the folder, not dualformer-n.fp16.onnx" in err) == (2, True)
 
 
 @pytest.mark.slow

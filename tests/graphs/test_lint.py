@@ -10,7 +10,7 @@ import onnx
 import pytest
 from dualexport.core.choices import TensorRTRelease
 from dualexport.core.errors import GraphError
-from dualexport.graphs.lint import Finding, lint_onnx
+from dualexport.graphs.lint import LintFinding, lint_onnx
 from dualexport.graphs.tensorrt_support import READ_SINCE, UNREAD_OPERATORS
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -25,7 +25,7 @@ def lint_graph(
     kind: int = FLOAT,
     opset: int = 20,
     **constants: np.ndarray | np.generic,
-) -> tuple[Finding, ...]:
+) -> tuple[LintFinding, ...]:
     """Findings of a graph whose input is `x` and whose output is the last node's first."""
     graph = helper.make_graph(
         nodes,

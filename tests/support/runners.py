@@ -18,7 +18,7 @@ class FunctionRunner:
     def __init__(self, function: Callable[[Array], Array], batch: int = 1) -> None:
         self.name = "function"
         self.inputs = (TensorSpec("clip", "uint8", (batch, *SHAPE)),)
-        self.outputs = (TensorSpec("logits", "float32", (batch, CLASSES)),)
+        self.outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "float32", (batch, CLASSES)),)
         self.batches = 0
         self._function = function
 

@@ -1,0 +1,19 @@
+"""Check that TensorRT can read a model, without TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.choices import TensorRTRelease
+
+if TYPE_CHECKING:
+    from ..graphs.lint import LintFinding
+
+
+def lint(path: Path | str, releases: Sequence[TensorRTRelease | str] = ()) -> tuple[LintFinding, ...]:
+    """What `releases` of TensorRT (by default all) will not read in an ONNX file; raises LintError if it is none."""
+    from ..graphs.lint import lint_onnx
+
+    return lint_onnx(Path(path), tuple(map(TensorRTRelease, releases)) or tuple(TensorRTRelease))
