@@ -72,7 +72,7 @@ def calibrate(
     weights = {}
     for done, layer in enumerate(layers):
         progress("rounding weights", done, len(layers))
-        weights[layer.name] = round_weight(layer.weight, observers[layer.reads].moments)
+        weights[layer.name] = round_weight(layer.weight, observers[layer.reads].moments, layer.scales)
     progress("rounding weights", len(layers), len(layers))
     return Calibration(graph, method, records, ranges, weights)
 

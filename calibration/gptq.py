@@ -1,4 +1,4 @@
-"""Weights to INT8 with one scale an output, so that a layer's output changes least on the clips.
+"""Rounds weights to INT8, one scale an output or a stacked part, so that a layer's output changes least on the clips.
 
 Rounding to the nearest value makes an error that is the same for every token, and which the mean over tokens at the
 network's end does not average out. So an input's error is made up for by the inputs that are still to be rounded, as
@@ -22,34 +22,46 @@ CLIPPED = np.linspace(0.7, 1.0, 13)  # shares of an output's largest weight that
 
 @dataclass(frozen=True, slots=True)
 class RoundedWeight:
-    """INT8 weight (outputs, inputs) in [-127, 127] and the scale of each output, a normal half-precision number."""
+    """INT8 weight (outputs, inputs) in [-127, 127] and the scales of equally many consecutive outputs each.
+
+    A scale is a normal half-precision number; there are as many as outputs, or as stacked parts.
+    """
 
     values: NDArray[np.int8]
     scales: NDArray[np.float32]
 
+    @property
+    def output_scales(self) -> NDArray[np.float32]:
+        """The scale of each output."""
+        return np.repeat(self.scales, len(self.values) // len(self.scales))
+
     def dequantized(self) -> NDArray[np.float32]:
         """The weight that the graph computes with."""
-        product: NDArray[np.float32] = self.values * self.scales[:, None]
+        product: NDArray[np.float32] = self.values * self.output_scales[:, None]
         return product
 
 
-def round_weight(weight: NDArray[np.float32], moments: NDArray[np.float64]) -> RoundedWeight:
-    """INT8 for `weight` (outputs, inputs), whose inputs have the second moments `moments` (inputs, inputs)."""
-    exact = weight.astype(np.float64)
-    scales = _choose_scales(exact, np.diag(moments))
-    values = _round_in_turn(exact / scales[:, None], moments)
-    return RoundedWeight(values.astype(np.int8), scales.astype(np.float32))
+def round_weight(weight: NDArray[np.float32], moments: NDArray[np.float64], scales: int) -> RoundedWeight:
+    """INT8 with so many `scales` for `weight` (outputs, inputs).
+
+    Its inputs have the second moments `moments` (inputs, inputs).
+    """
+    groups = weight.astype(np.float64).reshape(scales, -1, weight.shape[1])
+    chosen = _choose_scales(groups, np.diag(moments))
+    values = _round_in_turn((groups / chosen[:, None, None]).reshape(weight.shape), moments)
+    return RoundedWeight(values.astype(np.int8), chosen.astype(np.float32))
 
 
-def _choose_scales(weight: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each output's scale of least squared error, the inputs weighted by their power."""
-    largest = np.abs(weight).max(axis=1)
-    best = np.full(len(weight), np.inf)
-    chosen = np.full(len(weight), SMALLEST_SCALE)
+def _choose_scales(groups: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scale of least squared error of each group (groups, outputs, inputs), the inputs weighted by their power."""
+    largest = np.abs(groups).max(axis=(1, 2))
+    best = np.full(len(groups), np.inf)
+    chosen = np.full(len(groups), SMALLEST_SCALE)
     for share in CLIPPED:
         scales = np.maximum(largest * share / LEVELS, SMALLEST_SCALE).astype(np.float16).astype(np.float64)
-        rounded = np.clip(np.rint(weight / scales[:, None]), -LEVELS, LEVELS) * scales[:, None]
-        error = (weight - rounded) ** 2 @ power
+        steps = scales[:, None, None]
+        rounded = np.clip(np.rint(groups / steps), -LEVELS, LEVELS) * steps
+        error = ((groups - rounded) ** 2 @ power).sum(axis=1)
         better = error < best
         best[better], chosen[better] = error[better], scales[better]
     return chosen

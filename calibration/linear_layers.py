@@ -32,6 +32,11 @@ class LinearLayer:
     bias: str | None = None
     parts: int = 1
 
+    @property
+    def scales(self) -> int:
+        """Number of scales of its INT8 weight: one a stacked part, which compiles into one product, else one an output."""
+        return self.parts if self.parts > 1 else len(self.weight)
+
 
 def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
     """The linear layers of `model`'s blocks, in the graph's order.

@@ -2,12 +2,11 @@
 
 A quantized layer is `blocks.2.5.attn.proj/MatMul` of a dequantized activation and a dequantized weight (inputs,
 outputs) with a scale an output, then `/Add` of its bias: the form that TensorRT compiles into one INT8 product. All
-layers that read a tensor share its Q/DQ pair. In a float32 graph, meant for CPUs, a layer with a bias is one `/Gemm`
-whose bias is INT32, the form that ONNX Runtime runs as one INT8 kernel.
+layers that read a tensor share its Q/DQ pair. Layers stacked into one batched product (query, key, value) stay one,
+with one scale a part, which the product applies itself; a scale an output would be a pass of its own behind it.
 
-Layers stacked into one batched product (query, key, value) become one product with their outputs side by side:
-TensorRT takes a scale an output only where both factors are matrices. Transposed right behind the product they are
-again a matrix each, in the same pass that applies the scales.
+In a float32 graph, meant for CPUs, a layer with a bias is one `/Gemm` whose bias is INT32, the form that ONNX Runtime
+runs as one INT8 kernel, and a stacked product is one matrix product with its parts side by side, taken apart behind it.
 """
 
 from __future__ import annotations
@@ -65,14 +64,14 @@ class _Rewriter:
             self.quantized[tensor] = self.add("DequantizeLinear", (inside, by, zero), name)
         return self.quantized[tensor]
 
-    def weight(self, rounded: RoundedWeight, name: str, outputs_axis: int) -> str:
-        values = rounded.values if outputs_axis == 0 else rounded.values.T
+    def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int) -> str:
+        """The dequantized weight, with a scale for each index of `axis`."""
         given = (
             self.constant(self.integers(values), f"{name}.weight_int8"),
-            self.scale(rounded.scales, f"{name}.weight.scale"),
-            self.constant(self.integers(np.zeros(len(rounded.scales), np.int8)), f"{name}.weight.zero_point"),
+            self.scale(scales, f"{name}.weight.scale"),
+            self.constant(self.integers(np.zeros(len(scales), np.int8)), f"{name}.weight.zero_point"),
         )
-        return self.add("DequantizeLinear", given, f"{name}.weight", axis=outputs_axis)
+        return self.add("DequantizeLinear", given, f"{name}.weight", axis=axis)
 
 
 def quantize_graph(
@@ -86,8 +85,12 @@ def quantize_graph(
     chosen = {layer.node: layer for layer in layers if layer.name not in kept}
     if not chosen:
         raise QuantizationError("every linear layer is kept: nothing is left to quantize", fix="keep fewer layers")
-    if unknown := sorted(layer.name for layer in chosen.values() if layer.name not in calibration.weights):
-        raise QuantizationError(f"the calibration does not know {unknown[0]}", fix="calibrate this graph with --clips")
+    for layer in chosen.values():
+        rounded = calibration.weights.get(layer.name)
+        if rounded is None or rounded.values.shape != layer.weight.shape or len(rounded.scales) != layer.scales:
+            raise QuantizationError(
+                f"the calibration does not know {layer.name} as it is here", fix="calibrate this graph with --clips"
+            )
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     rewriter = _Rewriter(any(tensor.data_type == TensorProto.FLOAT16 for tensor in constants.values()))
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -113,9 +116,24 @@ def _write_layer(
     """Write the quantized layer; its last node puts out what `node` did."""
     scale, rounded = calibration.ranges[layer.reads].scale, calibration.weights[layer.name]
     activation = rewriter.activation(layer.reads, scale)
-    if layer.bias is not None and not rewriter.half:
-        weight = rewriter.weight(rounded, layer.name, 0)
-        bias_scale = rounded.scales * np.float32(scale)
+    if rewriter.half and layer.parts > 1:
+        values = rounded.values.reshape(layer.parts, -1, rounded.values.shape[1]).transpose(0, 2, 1)
+        first = rewriter.constant(np.array([0], np.int64), f"{layer.name}.first_axis")
+        batched = rewriter.add("Unsqueeze", (activation, first), layer.name)
+        weight = rewriter.weight(values, rounded.scales, layer.name, 0)  # (parts, inputs, outputs of a part)
+        rewriter.add("MatMul", (batched, weight), layer.name)
+    elif rewriter.half or layer.bias is None:
+        weight = rewriter.weight(rounded.values.T, rounded.output_scales, layer.name, 1)
+        product = rewriter.add("MatMul", (activation, weight), layer.name)
+        if layer.bias is not None:
+            rewriter.add("Add", (product, layer.bias), layer.name)
+        if layer.parts > 1:
+            shape = np.array([-1, layer.parts, len(rounded.values) // layer.parts], np.int64)
+            rows = rewriter.add("Reshape", (product, rewriter.constant(shape, f"{layer.name}.shape")), layer.name)
+            rewriter.add("Transpose", (rows,), layer.name, perm=[1, 0, 2])  # (parts, rows, outputs of a part)
+    else:
+        weight = rewriter.weight(rounded.values, rounded.output_scales, layer.name, 0)
+        bias_scale = rounded.output_scales * np.float32(scale)
         bias = np.rint(numpy_helper.to_array(constants[layer.bias]) / bias_scale).astype(np.int32)
         given = (
             rewriter.constant(bias, f"{layer.name}.bias_int32"),
@@ -123,14 +141,6 @@ def _write_layer(
         )
         offset = rewriter.add("DequantizeLinear", given, f"{layer.name}.bias", axis=0)
         rewriter.add("Gemm", (activation, weight, offset), layer.name, transB=1)
-    else:
-        product = rewriter.add("MatMul", (activation, rewriter.weight(rounded, layer.name, 1)), layer.name)
-        if layer.bias is not None:
-            rewriter.add("Add", (product, layer.bias), layer.name)
-        if layer.parts > 1:
-            shape = np.array([-1, layer.parts, len(rounded.scales) // layer.parts], np.int64)
-            rows = rewriter.add("Reshape", (product, rewriter.constant(shape, f"{layer.name}.shape")), layer.name)
-            rewriter.add("Transpose", (rows,), layer.name, perm=[1, 0, 2])  # (parts, rows, outputs of a part)
     rewriter.nodes[-1].output[0] = node.output[0]
 
 

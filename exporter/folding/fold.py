@@ -36,6 +36,8 @@ from .identities import (
     fold_residual,
     fold_scale,
     fold_value_bias,
+    level_query_key,
+    level_value,
     pair_channels,
 )
 from .layers import QKV_SHIFT, DepthwiseConv, FoldedBlock, FoldedMlp, PyramidAttention, SelfAttention
@@ -153,8 +155,11 @@ def _fold_self_attention(
     folded = SelfAttention(proj.in_features, sequence)
     no_bias = torch.zeros_like(key.bias)  # the softmax does not see a key's, and the projection has the value's
     parts = (query, Affine(key.weight, no_bias), Affine(value.weight, no_bias))
-    folded.qkv.weight.copy_(torch.stack([fold_bias_into_weight(part, QKV_SHIFT).t() for part in parts]))
-    _assign(folded.proj, fold_value_bias(value, affine_of(proj)))
+    wq, wk, wv = (fold_bias_into_weight(part, QKV_SHIFT) for part in parts)
+    shifted, wk = level_query_key(Affine(wq, no_bias), wk)
+    wv, projected = level_value(wv, fold_value_bias(value, affine_of(proj)))
+    folded.qkv.weight.copy_(torch.stack([shifted.weight.t(), wk.t(), wv.t()]))
+    _assign(folded.proj, projected)
     return folded
 
 
@@ -173,9 +178,12 @@ def _fold_pyramid_attention(norm: Affine, attention: GlobalAttention, order: Tok
     folded = PyramidAttention(order, fine, coarse)
     query = fold_scale(fold_norm_into_linear(norm, affine_of(attention.q)), HEAD_DIM**-0.5)
     key, value = (fold_norm_into_linear(affine_of(attention.norm), part) for part in _split(affine_of(attention.kv), 2))
+    projected = fold_value_bias(value, affine_of(attention.proj))
+    query, wk = level_query_key(query, key.weight)
+    wv, projected = level_value(value.weight, projected)
     _assign(folded.q, query)
-    folded.kv.weight.copy_(torch.stack([key.weight.t(), value.weight.t()]))
-    _assign(folded.proj, fold_value_bias(value, affine_of(attention.proj)))
+    folded.kv.weight.copy_(torch.stack([wk.t(), wv.t()]))
+    _assign(folded.proj, projected)
     return folded
 
 

@@ -16,6 +16,7 @@ from ...core.types import Preprocessing
 
 LAYER_NORM_EPSILON = 1e-5
 CHANNELS_PER_GROUP = 2
+LARGEST_FACTOR = 16.0  # between channels that are levelled
 PIXEL_OFFSET = 128.0  # pixels become (pixel - 128) / 128: in [-1, 1), and exact in half precision
 
 
@@ -89,6 +90,26 @@ def fold_value_bias(value: Affine, proj: Affine) -> Affine:
     return Affine(proj.weight, proj.bias + proj.weight @ value.bias)
 
 
+def level_query_key(query: Affine, key: Tensor) -> tuple[Affine, Tensor]:
+    """A factor on each channel of the query and its inverse on the same of the key: (Q D) (K / D)^T = Q K^T.
+
+    Weights are (out, in). D gives a channel of both the same largest weight, the geometric mean of the two, so that
+    one scale for a whole weight loses little against a scale for each channel.
+    """
+    factor = _bounded((_largest(key) / _largest(query.weight)).sqrt())
+    return Affine(query.weight * factor[:, None], query.bias * factor), key / factor[:, None]
+
+
+def level_value(value: Tensor, proj: Affine) -> tuple[Tensor, Affine]:
+    """A factor on each channel of the value and its inverse on the projection's column: (A V D) (P / D)^T = A V P^T.
+
+    D gives every channel of the value the same largest weight.
+    """
+    largest = _largest(value)
+    factor = _bounded(largest.log().mean().exp() / largest)
+    return value * factor[:, None], Affine(proj.weight / factor, proj.bias)
+
+
 def fold_bias_into_weight(linear: Affine, shift: float) -> Tensor:
     """A linear layer's bias into its weight, for inputs z + s whose z sums to zero over channels: V (z + s) = W z + b.
 
@@ -131,3 +152,14 @@ def pair_channels(weight: Tensor) -> Tensor:
 
 def _per_output(values: Tensor) -> Tensor:
     return values[:, None, None, None, None]
+
+
+def _bounded(factor: Tensor) -> Tensor:
+    """Factors that leave a channel which is all but dead where half precision can hold it."""
+    return factor.clamp(1.0 / LARGEST_FACTOR, LARGEST_FACTOR)
+
+
+def _largest(weight: Tensor) -> Tensor:
+    """The largest magnitude of each output's weights (out, in); one for an output whose weights are all zero."""
+    largest = weight.abs().amax(dim=1)
+    return torch.where(largest > 0.0, largest, 1.0)

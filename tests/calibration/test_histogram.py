@@ -63,7 +63,7 @@ def test_rounding_against_what_flows_in_beats_rounding_to_the_nearest() -> None:
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(4000, 8)) @ rng.normal(size=(8, 64)) + 0.3 * rng.normal(size=(4000, 64)) + 1.0
     weight = rng.normal(size=(32, 64)).astype(np.float32)
-    rounded = round_weight(weight, mixed.T @ mixed / len(mixed))
+    rounded = round_weight(weight, mixed.T @ mixed / len(mixed), len(weight))
     nearest = np.rint(weight / rounded.scales[:, None]).clip(-LEVELS, LEVELS) * rounded.scales[:, None]
     compensated = np.square(mixed @ (weight - rounded.dequantized()).T).mean()
     assert compensated < 0.2 * np.square(mixed @ (weight - nearest).T).mean()
@@ -71,6 +71,13 @@ def test_rounding_against_what_flows_in_beats_rounding_to_the_nearest() -> None:
 
 
 def test_outputs_of_nothing_but_zeros_round_to_zeros() -> None:
-    rounded = round_weight(np.zeros((4, 8), np.float32), np.zeros((8, 8)))
+    rounded = round_weight(np.zeros((4, 8), np.float32), np.zeros((8, 8)), 4)
     assert not rounded.values.any()
     assert (rounded.scales >= SMALLEST_SCALE).all()
+
+
+def test_a_scale_a_part_holds_what_its_largest_output_needs() -> None:
+    weight = np.ones((6, 8), np.float32) * np.array([1, 2, 4, 10, 20, 40], np.float32)[:, None]
+    rounded = round_weight(weight, np.eye(8), 2)
+    np.testing.assert_allclose(rounded.scales, [4 / LEVELS, 40 / LEVELS], rtol=1e-3)
+    np.testing.assert_allclose(rounded.dequantized(), weight, rtol=0.02)
