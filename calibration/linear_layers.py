@@ -22,7 +22,8 @@ class LinearLayer:
     """A linear layer of a block: `node` is the product that computes it, `reads` the tensor (rows, inputs) it reads.
 
     `weight` is float32 (outputs, inputs). A layer with several `parts` puts out (parts, rows, outputs / parts), and
-    has no bias.
+    has no bias. A layer that standardizes the tensor `standardizes` behind its product does not compute `reads`, which
+    would be that tensor standardized; `node` is then the last of its nodes.
     """
 
     name: str
@@ -31,10 +32,11 @@ class LinearLayer:
     weight: NDArray[np.float32]
     bias: str | None = None
     parts: int = 1
+    standardizes: str | None = None
 
     @property
     def scales(self) -> int:
-        """Number of scales of its INT8 weight: one a stacked part, which compiles into one product, else one an output."""
+        """Number of scales of its INT8 weight: one a stacked part, which its product applies, else one an output."""
         return self.parts if self.parts > 1 else len(self.weight)
 
 
@@ -49,12 +51,19 @@ def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
         )
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
+    readers = {name: node for node in model.graph.node for name in node.input}
     found = []
     for node in model.graph.node:
         name = node.name.rpartition("/")[0]
         is_linear = node.op_type in ("Gemm", "MatMul") and name.rpartition(".")[2] in QUANTIZED
         if is_linear and name.startswith(BLOCKS) and node.input[1] in weights:
-            found.append(_read_layer(name, node, numpy_helper.to_array(weights[node.input[1]]), makers))
+            weight = numpy_helper.to_array(weights[node.input[1]])
+            if node.op_type == "Gemm":
+                found.append(_read_layer(name, node, weight))
+            elif weight.ndim == 3:
+                found.append(_read_stack(name, node, weight, makers.get(node.input[0])))
+            else:
+                found.append(_read_dividing(name, node, weight, readers))
     if not found or not any(layer.parts > 1 for layer in found):
         raise QuantizationError(
             "this is not the folded graph: its query, key and value layers are not stacked",
@@ -92,18 +101,36 @@ def shorten_names(layers: Sequence[LinearLayer], names: Collection[str]) -> tupl
     return tuple(dict.fromkeys(f"{block_of(name)}.*" if block_of(name) in whole else name for name in chosen))
 
 
-def _read_layer(name: str, node: NodeProto, weight: NDArray[np.floating], makers: dict[str, NodeProto]) -> LinearLayer:
-    if node.op_type == "Gemm":
-        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        if not attributes.get("transB") or attributes.get("transA") or weight.ndim != 2:
-            raise QuantizationError(f"{node.name} is no linear layer of the folded graph", fix="export again")
-        bias = node.input[2] if len(node.input) > 2 else None
-        return LinearLayer(name, node.name, node.input[0], weight.astype(np.float32), bias)
-    maker = makers.get(node.input[0])
-    if weight.ndim != 3 or maker is None or maker.op_type != "Unsqueeze":
-        raise QuantizationError(
-            f"{node.name} is no product of the folded graph", fix="export with `dualexport onnx --graph folded`"
-        )
+def _read_layer(name: str, node: NodeProto, weight: NDArray[np.floating]) -> LinearLayer:
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if not attributes.get("transB") or attributes.get("transA") or weight.ndim != 2:
+        raise QuantizationError(f"{node.name} is no linear layer of the folded graph", fix="export again")
+    bias = node.input[2] if len(node.input) > 2 else None
+    return LinearLayer(name, node.name, node.input[0], weight.astype(np.float32), bias)
+
+
+def _read_stack(name: str, node: NodeProto, weight: NDArray[np.floating], maker: NodeProto | None) -> LinearLayer:
+    if maker is None or maker.op_type != "Unsqueeze":
+        raise _refuse_product(node)
     parts, inputs, _ = weight.shape
     rows = weight.transpose(0, 2, 1).reshape(-1, inputs)  # (parts * outputs of a part, inputs)
     return LinearLayer(name, node.name, maker.input[0], rows.astype(np.float32), parts=parts)
+
+
+def _read_dividing(
+    name: str, node: NodeProto, weight: NDArray[np.floating], readers: dict[str, NodeProto]
+) -> LinearLayer:
+    """The layer whose product of residual rows is divided by their deviation before its bias is added."""
+    factor = readers.get(node.output[0])
+    last = readers.get(factor.output[0]) if factor is not None else None
+    if weight.ndim != 2 or factor is None or last is None or (factor.op_type, last.op_type) != ("Mul", "Add"):
+        raise _refuse_product(node)
+    (bias,) = (tensor for tensor in last.input if tensor != factor.output[0])
+    reads = f"{name}/LayerNormalization"  # as the same layer's input is called where it is computed
+    return LinearLayer(name, last.name, reads, weight.T.astype(np.float32), bias, standardizes=node.input[0])
+
+
+def _refuse_product(node: NodeProto) -> QuantizationError:
+    return QuantizationError(
+        f"{node.name} is no product of the folded graph", fix="export with `dualexport onnx --graph folded`"
+    )

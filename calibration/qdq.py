@@ -21,10 +21,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..core.errors import QuantizationError
 from .calibrate import Calibration
-from .gptq import RoundedWeight
 from .linear_layers import LinearLayer
 
 CPU_ZERO_POINT = 128
+LAYER_NORM_EPSILON = 1e-5  # the network's
 FIRST_HALF_SCALES = 19  # the opset since which Q/DQ scales may be float16
 
 
@@ -63,6 +63,13 @@ class _Rewriter:
             inside = self.add("QuantizeLinear", (tensor, by, zero), name)
             self.quantized[tensor] = self.add("DequantizeLinear", (inside, by, zero), name)
         return self.quantized[tensor]
+
+    def standardize(self, layer: LinearLayer) -> None:
+        """Compute what `layer` reads, which in FP16 standardizes behind its product: INT8 needs its input in one range."""
+        ones = np.ones(layer.weight.shape[1], np.float16 if self.half else np.float32)
+        given = (str(layer.standardizes), self.constant(ones, f"{layer.name}.ones"))
+        self.add("LayerNormalization", given, layer.name, axis=-1, epsilon=LAYER_NORM_EPSILON)
+        self.nodes[-1].output[0] = layer.reads
 
     def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int) -> str:
         """The dequantized weight, with a scale for each index of `axis`."""
@@ -115,6 +122,8 @@ def _write_layer(
 ) -> None:
     """Write the quantized layer; its last node puts out what `node` did."""
     scale, rounded = calibration.ranges[layer.reads].scale, calibration.weights[layer.name]
+    if layer.standardizes is not None:
+        rewriter.standardize(layer)
     activation = rewriter.activation(layer.reads, scale)
     if rewriter.half and layer.parts > 1:
         values = rounded.values.reshape(layer.parts, -1, rounded.values.shape[1]).transpose(0, 2, 1)

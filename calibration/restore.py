@@ -49,14 +49,20 @@ class QuantizedGraph:
         if missing := sorted(wanted.keys() - made):
             raise QuantizationError(f"it computes no {missing[0]}, as its base does", fix=FIX)
         nodes: list[NodeProto] = []
+
+        def restore(node: NodeProto) -> None:
+            """Append the node of the base, after what it reads of the base and this graph does not compute."""
+            for name in node.input:
+                if name in makers and name not in made:
+                    restore(makers[name])
+            nodes.append(node)
+            made.update(node.output)
+
         for node in self.model.graph.node:
-            original = wanted.get(node.output[0])
-            if original is not None:
-                before = makers.get(original.input[0])
-                if before is not None and before.output[0] not in made:  # what shapes the rows for a stacked product
-                    nodes.append(before)
-                    made.add(before.output[0])
-            nodes.append(node if original is None else original)
+            if original := wanted.get(node.output[0]):
+                restore(original)
+            else:
+                nodes.append(node)
         here = {tensor.name for tensor in self.model.graph.initializer}
         return assemble(self.model, nodes, [one for one in self.base.graph.initializer if one.name not in here])
 

@@ -74,6 +74,7 @@ class DeviceName(str, Enum):
     """The devices of the table, as they are called on the command line."""
 
     ORIN_NANO = "orin-nano"
+    ORIN_NANO_25W = "orin-nano-25w"
     ORIN_NX = "orin-nx"
     AGX_ORIN = "agx-orin"
     THOR = "thor"
@@ -81,6 +82,9 @@ class DeviceName(str, Enum):
     L4 = "l4"
     A100 = "a100"
     H100 = "h100"
+    H200 = "h200"
+    B200 = "b200"
+    RTX_PRO_6000 = "rtx-pro-6000"
 
 
 class TensorRTRelease(str, Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..core.errors import ExportError
-from .folding.layers import FoldedMlp, ScoreSoftmax
+from .folding.identities import centre_rows
+from .folding.layers import FoldedMlp, ScoreSoftmax, StandardizingLinear, deviation_factor, standardize
 from .folding.network import FoldedDualFormer
 
 LARGEST_HALF = 65504.0
 SMALLEST_NORMAL_HALF = 2.0**-14  # below it, half loses a bit of precision with each halving
+GROWN_ERROR = 1.5  # of a layer that standardizes behind its product, to that of one that does before
+SAMPLED_ROWS = 512  # of each clip and layer
 READS_UNNAMED = (FoldedMlp, ScoreSoftmax)  # their inputs, residuals and scores, are no module's output
 
 
@@ -49,9 +52,66 @@ class TensorRange:
         return 0.0 < self.magnitude < SMALLEST_NORMAL_HALF
 
 
-def to_half(network: FoldedDualFormer) -> FoldedDualFormer:
-    """A copy of `network` that computes in FP16; it takes and returns the same types."""
-    return copy.deepcopy(network).half()
+def to_half(network: FoldedDualFormer, dividing_behind: Collection[str] = ()) -> FoldedDualFormer:
+    """A copy of `network` that computes in FP16; it takes and returns the same types.
+
+    The layers named in `dividing_behind` standardize by a factor on their product.
+    """
+    half = copy.deepcopy(network)
+    with torch.no_grad():
+        for name in dividing_behind:
+            layer = half.get_submodule(name)
+            assert isinstance(layer, StandardizingLinear)
+            layer.divide_behind()
+    return half.half()
+
+
+def find_dividing_behind(network: FoldedDualFormer, clips: Iterable[Tensor]) -> frozenset[str]:
+    """The layers of the float32 `network` that may standardize by a factor on their product in FP16.
+
+    Each is measured on rows of `clips`, inputs of the network: no value overflows, and its error in half precision
+    is at most GROWN_ERROR of what it is where rows are standardized first.
+    """
+    errors: dict[str, list[float]] = {}  # of each layer, squared: standardized first, then behind
+
+    def measure(name: str, layer: StandardizingLinear, x: Tensor) -> None:
+        rows = x[:: max(1, len(x) // SAMPLED_ROWS)]
+        found = errors.setdefault(name, [0.0, 0.0])
+        for index, error in enumerate(_half_errors(layer, rows)):
+            found[index] += error
+
+    handles = [
+        module.register_forward_pre_hook(lambda layer, inputs, name=name: measure(name, layer, inputs[0]))
+        for name, module in network.named_modules()
+        if isinstance(module, StandardizingLinear)
+    ]
+    try:
+        with torch.no_grad():
+            for clip in clips:
+                network(clip)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(name for name, (first, behind) in errors.items() if behind <= GROWN_ERROR**2 * first)
+
+
+def _half_errors(layer: StandardizingLinear, rows: Tensor) -> tuple[float, float]:
+    """The squared error of the layer in half precision on float32 rows: standardized first, and behind the product.
+
+    Sums are float32, as tensor cores keep them; what overflows is an infinite error.
+    """
+    exact = layer.forward(rows)  # without its hooks, of which this is one
+    halves = _round_half(rows)
+    bias = _round_half(layer.bias)
+    first = _round_half(_round_half(standardize(halves)) @ _round_half(layer.weight).t() + bias)
+    product = _round_half(halves @ _round_half(centre_rows(layer.weight.double()).float()).t())
+    behind = _round_half(_round_half(product * _round_half(deviation_factor(halves))) + bias)
+    first_error, error = (float((found - exact).square().sum()) for found in (first, behind))
+    return first_error, error if math.isfinite(error) else math.inf
+
+
+def _round_half(values: Tensor) -> Tensor:
+    return values.half().float()
 
 
 def find_weights_beyond_half(network: nn.Module) -> tuple[TensorRange, ...]:

@@ -36,7 +36,8 @@ REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 class OnnxOptions:
     """What the file computes with and puts out, and how it is written: clips an inference, and the ONNX operator set.
 
-    With selection the token frames that the network selected are a second output.
+    With selection the token frames that the network selected are a second output. `dividing_behind` are the layers
+    that `half_precision.find_dividing_behind` found on clips; they matter to the folded graph in FP16.
     """
 
     graph: Graph = Graph.FOLDED
@@ -45,6 +46,7 @@ class OnnxOptions:
     batch: int = 1
     opset: int = OPSETS[-1]
     with_selection: bool = False
+    dividing_behind: frozenset[str] = frozenset()
 
 
 def export_onnx(
@@ -62,7 +64,12 @@ def export_onnx(
     outputs = _list_outputs(network, options)
     progress(f"tracing the {name}")
     variant = make_variant(
-        network, options.graph, options.precision, options.input_type, with_selection=options.with_selection
+        network,
+        options.graph,
+        options.precision,
+        options.input_type,
+        with_selection=options.with_selection,
+        dividing_behind=options.dividing_behind,
     )
     shape = (options.batch, *network.config.input_shape(options.input_type))
     example = torch.zeros(shape, dtype=getattr(torch, options.input_type.value))

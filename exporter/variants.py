@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ..core.choices import Graph, InputType, Precision
 from ..core.errors import ExportError
 from .dualformer.network import DualFormer, SelectionOutputs
 from .folding.fold import fold
+from .folding.network import FoldedDualFormer
 from .half_precision import to_half
 
 
@@ -30,11 +32,18 @@ class PlainHalf(nn.Module):
 
 
 def make_variant(
-    network: DualFormer, graph: Graph, precision: Precision, input_type: InputType, *, with_selection: bool = False
+    network: DualFormer,
+    graph: Graph,
+    precision: Precision,
+    input_type: InputType,
+    *,
+    with_selection: bool = False,
+    dividing_behind: Collection[str] = (),
 ) -> nn.Module:
     """The module to trace; `network` itself is never changed. Raises ExportError for what there is no form of.
 
-    With selection the module returns the token frames it selected beside the logits.
+    With selection the module returns the token frames it selected beside the logits. The layers named in
+    `dividing_behind` standardize by a factor on their product where the folded network is in FP16.
     """
     if precision not in (Precision.FP32, Precision.FP16):
         raise ExportError(f"there is no {precision.value} form of the network", fix="choose fp32 or fp16")
@@ -46,10 +55,15 @@ def make_variant(
         if precision is Precision.FP16:
             return PlainHalf(network, with_selection=with_selection).eval()
         return SelectionOutputs(network).eval() if with_selection else network
-    folded = fold(
+    folded = make_folded(network, input_type, with_selection=with_selection)
+    return folded if precision is Precision.FP32 else to_half(folded, dividing_behind)
+
+
+def make_folded(network: DualFormer, input_type: InputType, *, with_selection: bool = False) -> FoldedDualFormer:
+    """The folded network in FP32; `network` itself is never changed."""
+    return fold(
         network,
         input_dtype=getattr(torch, input_type.value),
         preprocessing=network.config.preprocessing,
         with_selection=with_selection,
     )
-    return folded if precision is Precision.FP32 else to_half(folded)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..clips.read_ahead import ReadAhead
-from ..core.choices import Precision
+from ..core.choices import Graph, Precision
 from ..core.errors import ParityError
 from ..core.files import staged_set
 from ..core.reporter import Reporter
@@ -57,7 +58,7 @@ def export_proven(
 
     with staged_set(manifest.folder) as staging:
         staged = {}
-        for options in variants:
+        for options in allow_dividing(network, variants, proof.clips, reporter):
             name = f"{manifest.name}.{options.precision.value}.onnx"
             path = staging.path(name)
             staged[name] = export_onnx(network, path, options, parent=manifest.weights.sha256, progress=reporter)
@@ -69,6 +70,30 @@ def export_proven(
         artifacts = tuple(replace(file, path=manifest.folder / name) for name, file in staged.items())
         add_artifacts(staging, replace(manifest, tools=tool_versions()), artifacts)
     return artifacts, reports
+
+
+def allow_dividing(
+    network: DualFormer, variants: Sequence[OnnxOptions], clips: Iterable[Clip], reporter: Reporter
+) -> list[OnnxOptions]:
+    """`variants`, with the layers that may standardize behind their product in the folded FP16 graph.
+
+    Measured on the first clips.
+    """
+    import torch
+
+    from ..exporter.half_precision import find_dividing_behind
+    from ..exporter.variants import make_folded
+
+    allowed = []
+    for options in variants:
+        layers = options.dividing_behind
+        if (options.graph, options.precision) == (Graph.FOLDED, Precision.FP16):
+            reporter("measuring which layers may standardize behind their product")
+            folded = make_folded(network, options.input_type)
+            few = (torch.from_numpy(clip.network_input(options.input_type.value)[None]) for clip in islice(clips, 2))
+            layers = find_dividing_behind(folded, few)
+        allowed.append(replace(options, dividing_behind=layers))
+    return allowed
 
 
 def compare_artifacts(

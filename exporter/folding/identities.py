@@ -76,6 +76,14 @@ def fold_residual(conv: Affine) -> Affine:
     return Affine(weight, conv.bias)
 
 
+def centre_rows(weight: Tensor) -> Tensor:
+    """A linear layer's weight (out, in) without what the mean of its input adds: V (x - m 1) = V x, V = W - (W 1 / C) 1^T.
+
+    On standardized tokens, which sum to zero over channels, V acts like W.
+    """
+    return weight - weight.mean(dim=1, keepdim=True)
+
+
 def fold_scale(linear: Affine, scale: float) -> Affine:
     """A factor on a linear layer's output into the layer: s (W x + b) = (s W) x + s b."""
     return Affine(linear.weight * scale, linear.bias * scale)

@@ -46,9 +46,10 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        # Jetson Orin Nano Series data sheet (DS-11105-001): 68 GB/s, 40 sparse INT8 TOPS at 625 MHz (15 W). In the
-        # 25 W mode of JetPack 6.2: 102 GB/s and 67 TOPS.
+        # Jetson Orin Nano Series data sheet (DS-11105-001): 68 GB/s, 40 sparse INT8 TOPS at 625 MHz (15 W).
         Device(DeviceName.ORIN_NANO, "Jetson Orin Nano 8GB (15 W)", 68.0, 5.0, 10.0, 20.0),
+        # The same in the 25 W mode of JetPack 6.2 ("Super"): 102 GB/s, 67 sparse INT8 TOPS at 1020 MHz.
+        Device(DeviceName.ORIN_NANO_25W, "Jetson Orin Nano 8GB (25 W)", 102.0, 8.375, 16.75, 33.5),
         # Jetson Orin NX Series data sheet (DS-10712-001): 102.4 GB/s; 1024 cores at 918 MHz, of whose 100 TOPS the GPU
         # has 60 sparse INT8 and the two DLAs the rest.
         Device(DeviceName.ORIN_NX, "Jetson Orin NX 16GB", 102.4, 7.5, 15.0, 30.0),
@@ -67,6 +68,14 @@ DEVICES = {
         # NVIDIA H100 Tensor Core GPU data sheet, H100 SXM: 3.35 TB/s; with sparsity TF32 989, FP16 1979, INT8 3958;
         # dense is half.
         Device(DeviceName.H100, "H100 SXM", 3350.0, 494.5, 989.5, 1979.0),
+        # NVIDIA H200 Tensor Core GPU data sheet, H200 SXM: 4.8 TB/s, the rates of the H100 SXM.
+        Device(DeviceName.H200, "H200 SXM", 4800.0, 494.5, 989.5, 1979.0),
+        # NVIDIA DGX B200 and HGX B200 data sheets, an eighth of each: 64 TB/s; with sparsity TF32 18 PFLOPS, FP16 36,
+        # INT8 72 POPS; dense is half.
+        Device(DeviceName.B200, "B200 SXM", 8000.0, 1125.0, 2250.0, 4500.0),
+        # NVIDIA RTX PRO 6000 Blackwell Workstation Edition data sheet: 1792 GB/s; 4000 sparse FP4 TOPS, so 2000 dense
+        # FP4, 1000 INT8, 500 FP16, 250 TF32, the ratios of NVIDIA's RTX Blackwell PRO white paper.
+        Device(DeviceName.RTX_PRO_6000, "RTX PRO 6000 Blackwell", 1792.0, 250.0, 500.0, 1000.0),
     )
 }
 
