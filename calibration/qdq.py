@@ -65,7 +65,7 @@ class _Rewriter:
         return self.quantized[tensor]
 
     def standardize(self, layer: LinearLayer) -> None:
-        """Compute what `layer` reads, which in FP16 standardizes behind its product: INT8 needs its input in one range."""
+        """Standardize what `layer` reads before its product, as INT8 needs; in FP16 that is done behind it."""
         ones = np.ones(layer.weight.shape[1], np.float16 if self.half else np.float32)
         given = (str(layer.standardizes), self.constant(ones, f"{layer.name}.ones"))
         self.add("LayerNormalization", given, layer.name, axis=-1, epsilon=LAYER_NORM_EPSILON)

@@ -77,7 +77,9 @@ def fold_residual(conv: Affine) -> Affine:
 
 
 def centre_rows(weight: Tensor) -> Tensor:
-    """A linear layer's weight (out, in) without what the mean of its input adds: V (x - m 1) = V x, V = W - (W 1 / C) 1^T.
+    """A linear layer's weight (out, in) to which the mean of its input adds nothing: V x = V (x - m 1).
+
+    V = W - (W 1 / C) 1^T.
 
     On standardized tokens, which sum to zero over channels, V acts like W.
     """

@@ -156,8 +156,8 @@ def deviation_factor(x: Tensor) -> Tensor:
 class StandardizingLinear(nn.Linear):
     """A linear layer of standardized rows: residual rows -> what `Linear` makes of them once they are standardized.
 
-    Or, once `divide_behind` was called, LN(x) W^T = (x V^T) / std(x), with the mean taken out in V (see `centre_rows`): the
-    product reads residual rows, and only a number a row, not all rows again, is written for it.
+    Or, once `divide_behind` was called, LN(x) W^T = (x V^T) / std(x), with the mean taken out in V (see `centre_rows`):
+    the product reads residual rows, and only a number a row, not all rows again, is written for it.
     """
 
     divides_behind = False
