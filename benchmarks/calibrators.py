@@ -43,7 +43,7 @@ BARE_RUNS = 4
 
 
 def prepare(name: str, graph: Path, clips: list[Clip], scratch: Path) -> Callable[[], object]:
-    """What measures the ranges of `clips`; making its session is not timed, as the bare runs' is not."""
+    """Open the session of a calibrator and return its measuring of `clips`, which alone is timed."""
     layers = find_layers(load_graph(graph))
     if name == OURS:
         onnx.save(make_observable(load_graph(graph), layers), scratch / "observable.onnx")

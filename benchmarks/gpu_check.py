@@ -23,6 +23,7 @@ from dualexport.cli import main as dualexport
 from dualexport.commands import console
 from dualexport.core.errors import DualExportError, MissingDependencyError
 from dualexport.core.manifest import Manifest, find_manifest, tool_versions
+from dualexport.core.plain import to_json
 from dualexport.core.runner import Runner, TimedRunner
 from dualexport.core.types import Artifact, Clip
 from dualexport.pipeline.parity import open_clips
@@ -57,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """What every row is measured with."""
+    """The reference, clips and seconds of every row."""
 
     reference: Runner
     clips: tuple[Clip, ...]
@@ -78,7 +79,7 @@ def main() -> int:
         "rows": rows,
         "gpu_tests_passed": tests,
     }
-    arguments.output.write_text(console.to_json(document), encoding="utf-8")
+    arguments.output.write_text(to_json(document), encoding="utf-8")
     print_rows(f"{device.name}, compute capability {device.compute_capability}", rows)
     print(f"GPU tests: {'not run' if tests is None else 'passed' if tests else 'FAILED'}; written: {arguments.output}")
     return 1 if tests is False or any(row.passed is False for row in rows) else 0
@@ -213,7 +214,7 @@ def percentiles(values: list[float]) -> Percentiles:
 
 
 def run_gpu_tests() -> bool:
-    """Whether the tests behind the mark `gpu` pass."""
+    """Run the tests behind the mark `gpu`; True where they pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""What TensorRT makes of the plain and of the folded graph: one table, sizes n, t, s and b, batch 1.
+"""Plans of the plain and of the folded graph by TensorRT: one table, sizes n, t, s and b, batch 1.
 
 Usage: python benchmarks/plans.py [--model t ...]
 

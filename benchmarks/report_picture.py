@@ -17,7 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dualexport.report.overview import find_latency
+import msgspec
+from dualexport.report.document import Verification
+from dualexport.report.figures import number, percent, share
 
 DUALEXPORT = (sys.executable, "-m", "dualexport")
 WIDTH, HEIGHT = 1200, 990  # pixels: the decision, the table of all artifacts, and its pictures
@@ -43,19 +45,23 @@ def draw(page: Path, picture: Path) -> None:
 def list_rows(document: Path) -> list[str]:
     """A row of the README's table an artifact."""
     rows = []
-    for network in json.loads(document.read_text())["networks"]:
-        for report in network["reports"]:
-            top1, work, measured = report["accuracy"]["top1"], report["work"], find_latency(network, report)
-            assert measured is not None
-            ratio = measured["ratio"]
+    for network in msgspec.convert(json.loads(document.read_text())["networks"], list[Verification]):
+        for report in network.reports:
+            measured = network.find_latency(report)
+            assert report.accuracy is not None, "the videos are labelled"
+            assert report.agreement is not None
+            assert report.work is not None
+            assert measured is not None, "bench measured it"
+            assert measured.ratio is not None
+            ratio = measured.ratio
             cells = (
-                report["artifact"],
-                f"{top1['share']:.1%} ({top1['low']:.1%} to {top1['high']:.1%})",
-                f"{report['agreement']['share']:.1%}",
-                f"{report['snr_db']:.1f} dB",
-                f"{work['gmacs_a_clip']:.2f}",
-                f"{report['size_bytes'] / 1e6:.1f}",
-                f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
+                report.artifact,
+                share(report.accuracy.top1),
+                percent(report.agreement.share),
+                f"{number(report.snr_db, '.1f')} dB",
+                number(report.work.gmacs_a_clip, ".2f"),
+                number(report.size_mb, ".1f"),
+                f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
             )
             rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -1,4 +1,4 @@
-"""How well one frame alone tells the generated actions apart: a linear probe on a frame drawn at random of each clip.
+"""Accuracy of one frame alone on the generated actions: a linear probe on a frame drawn at random of each clip.
 
 Usage: python benchmarks/single_frame.py [--clips 1800]
 """

@@ -1,4 +1,4 @@
-"""What token selection saves: each graph with and without it, in one run.
+"""Savings by token selection: each graph with and without it, in one run.
 
 Usage: python benchmarks/token_selection.py [--model t --model b] [--graph folded] [--rounds 3]
 

@@ -56,7 +56,7 @@ class Window:
 
 
 def is_live(source: str) -> bool:
-    """Whether a source does not wait: a camera number, or an address other than a file's."""
+    """True for a source that does not wait: a camera number, or an address other than a file's."""
     return source.isdigit() or ("://" in source and not source.startswith("file:"))
 
 
@@ -215,7 +215,7 @@ class LiveWindows:
 
 
 def _open_arguments(source: str, timeout_seconds: float | None) -> tuple[str, dict[str, Any]]:
-    """What PyAV opens: a camera's device for its number; cameras on a network over TCP, which loses no packets."""
+    """PyAV's arguments: a camera's device for its number; network cameras over TCP, which loses no packets."""
     if source.isdigit():
         return f"/dev/video{source}", {"format": "v4l2"}
     arguments: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}

@@ -46,7 +46,7 @@ PARTIAL_SHARE = 0.4  # of the clips whose action takes only a part of the time
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where an object is: centre relative to the picture's, radius, angle in radians; x right, y down."""
+    """Place of an object: centre relative to the picture's, radius, angle in radians; x right, y down."""
 
     x: float
     y: float
@@ -56,7 +56,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What an action does: the first and last frame of it, and how much it changes per frame (or altogether)."""
+    """Course of an action: its first and last frame, and its change per frame (or altogether)."""
 
     action: str
     start: float

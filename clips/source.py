@@ -62,7 +62,7 @@ class ClipSource:
         self.path = path
         self.views = views
         self._preprocessing = preprocessing
-        self._skip_unreadable = skip_unreadable
+        self.skip_unreadable = skip_unreadable
 
     def of(self, videos: Sequence[Video]) -> ClipSource:
         """The same source with other videos in it: some of them, or with other labels."""
@@ -84,7 +84,7 @@ class ClipSource:
             try:
                 yield from _read_clips(video, self._preprocessing, self.views)
             except ClipError as error:
-                if not self._skip_unreadable:
+                if not self.skip_unreadable:
                     raise
                 self.skipped += (SkippedVideo(video.name, str(error)),)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,12 +15,12 @@ import typer
 from ..core.choices import Precision, Runtime
 from ..core.errors import ManifestError
 from ..core.extras import needing_extra
-from ..core.files import staged_path
 from ..core.runner import TimedRunner
 from ..core.types import Artifact
+from ..pipeline.latency import write_bench
 from ..pipeline.runners import open_artifact, open_network
 from ..pipeline.verify import inputs
-from ..pipeline.verify.sections import BENCH_FILE, BENCH_FORMAT
+from ..report.bench import FORMAT as BENCH_FORMAT
 from ..runtimes.tensorrt.engine_file import FORMAT
 from . import console
 from .options import MOST_BATCH, Folders, Json
@@ -90,15 +89,13 @@ def bench(
         "state_before": before,
         "state_after": read_state(),
         "tools": tool_versions(),
+        "folders": [manifest.folder for manifest in manifests],
     }
     if as_json:
         console.print_json(document)
     else:
         _print_latencies(measurement, document)
-    with ExitStack() as staging:
-        for manifest in manifests:
-            staged = staging.enter_context(staged_path(manifest.folder / BENCH_FILE))
-            staged.write_text(console.to_json(document), encoding="utf-8")
+    write_bench(document, manifests)
 
 
 def _find_other_work(before: DeviceState) -> list[str]:

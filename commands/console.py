@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import os
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
-from enum import Enum
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,13 +22,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 from rich.text import Text
 
+from ..core.plain import to_json
 from ..core.reporter import Reporter
+from ..report.tables import Table
+from ..report.text import lay_out, wrap
 
 Shown = TypeVar("Shown")
 UNBROKEN_WIDTH = 1000  # characters, where no terminal sets a width
+SPACING = re.compile(r"[\t\n\v\f\r]+")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 QUIET_SECONDS = 5.0  # between two lines of one counted task where there is no terminal
 
 
@@ -48,26 +49,18 @@ def print_json(document: object) -> None:
     print(to_json(document), end="")
 
 
-def to_json(document: object) -> str:
-    """A JSON document; dataclasses, enums and paths are written as what they hold, NaN and infinity as null."""
-    return json.dumps(to_plain(document), indent=2, allow_nan=False) + "\n"
+def clean(text: str) -> str:
+    """`text` without the characters that would command a terminal: those of spacing are spaces, others are escaped.
+
+    Labels and file names come from strangers.
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), SPACING.sub(" ", text))
 
 
-def to_plain(value: Any) -> Any:
-    """`value` as JSON has it: only dictionaries, lists, strings, numbers and null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return to_plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
+def print_text(text: str) -> None:
+    """A line on stdout, broken between words where a terminal is narrower; one that is indented stays whole."""
+    line = clean(text)
+    print(line if line.startswith(" ") else "\n".join(wrap(line, _find_width())))
 
 
 def note(message: str) -> None:
@@ -83,7 +76,7 @@ def print_error(message: str, fix: str) -> None:
 
 def print_line(text: str) -> None:
     """A line on stderr, where everything goes that is no result."""
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:
@@ -110,16 +103,25 @@ def drop_broken_streams() -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: as wide as the terminal, or, where there is none, as wide as it needs."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = UNBROKEN_WIDTH
-    console.print(table)
+    """A table on stdout: in the width of the terminal, or, where there is none, as wide as it needs."""
+    cells = tuple(tuple(map(clean, row)) for row in rows)
+    print(*lay_out(Table(clean(title), tuple(map(clean, columns)), cells), _find_width()), "", sep="\n")
+
+
+def print_parts(parts: Iterable[Table | str]) -> None:
+    """Tables and lines, one after the other."""
+    after_text = False
+    for part in parts:
+        if isinstance(part, str):
+            print_text(part)
+        else:
+            print("\n" if after_text else "", end="")
+            print_table(*part)
+        after_text = isinstance(part, str)
+
+
+def _find_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else UNBROKEN_WIDTH
 
 
 @contextmanager
@@ -128,7 +130,13 @@ def show_progress() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield Reporter(_LineProgress(), note)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), _Counted())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        _Counted(),
+    )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
         yield Reporter(_LiveProgress(display), note)
 
@@ -161,7 +169,7 @@ class _LineProgress:
         if task != self._task:
             self._started_at, self._started_with = now, done
         counted = f" {done}" + (f"/{total}" if total else "") if done else ""
-        print(f"{task}{counted}{self._tell_left(now, done, total)}", file=sys.stderr, flush=True)
+        print(clean(f"{task}{counted}{self._tell_left(now, done, total)}"), file=sys.stderr, flush=True)
         self._task, self._printed_at = task, now
 
     def _tell_left(self, now: float, done: int, total: int | None) -> str:
@@ -180,6 +188,6 @@ class _LiveProgress:
             for finished in self._display.task_ids:
                 self._display.update(finished, total=1, completed=1)
                 self._display.stop_task(finished)
-            self._display.add_task(task, total=total)
+            self._display.add_task(clean(task), total=total)
             self._task = task
         self._display.update(self._display.task_ids[-1], completed=done, total=total)

@@ -14,9 +14,9 @@ from ..core.choices import Method, Precision
 from ..core.extras import needing_extra
 from ..core.reporter import Reporter
 from ..pipeline import parity
+from ..pipeline.latency import read_verdicts
 from ..pipeline.quantize import USUAL_CLIPS, QuantizeOptions, quantize_network
 from ..pipeline.sensitivity import find_fewest_kept, rank_sensitivity
-from ..pipeline.verify.sections import read_verdicts
 from . import console
 from .options import Folder, Json, SkipUnreadable, Views
 
@@ -124,7 +124,7 @@ def int8(
         _print_quantized(quantized)
         if ranking:
             _print_ranking(ranking)
-        print("\n".join(verdict["sentence"] for verdict in verdicts) or NOT_MEASURED)
+        print("\n".join(verdict.sentence for verdict in verdicts) or NOT_MEASURED)
 
 
 def _summarize(quantized: Quantized) -> dict[str, object]:

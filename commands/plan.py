@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.choices import DeviceName, Precision
 from ..core.errors import ManifestError
 from ..core.files import hash_file, staged_path
+from ..core.plain import to_json
 from ..core.reporter import Reporter
-from ..pipeline.verify.sections import read_verdicts
+from ..pipeline.latency import read_verdicts
+from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.devices import ASSUMPTIONS
 from ..runtimes.plans.plan import LayerKind
 from . import console
@@ -70,13 +72,13 @@ def plan(
     }
     if save:
         with staged_path(save) as staged:
-            staged.write_text(console.to_json(document), encoding="utf-8")
+            staged.write_text(to_json(document), encoding="utf-8")
     if as_json:
         console.print_json(document)
     else:
         _print_plans(plans, estimates, all_layers=layers)
-        for sentence in (*(verdict.sentences if verdict else ()), *(one["sentence"] for one in measured)):
-            print(sentence)
+        for sentence in (*(verdict.sentences if verdict else ()), *(one.sentence for one in measured)):
+            console.print_text(sentence)
     if require:
         require_precision(plans[-1], require)
 
@@ -92,17 +94,17 @@ def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | 
     return judge(asked[False], asked[True], DEVICES[device])
 
 
-def _read_measured(models: Sequence[Path]) -> list[dict[str, Any]]:
+def _read_measured(models: Sequence[Path]) -> tuple[MeasuredVerdict, ...]:
     """What `bench` measured of an INT8 file among the models, where a manifest lists it."""
     from ..core.manifest import FILE_NAME, read_manifest
 
     folder = models[-1].parent
     if not (folder / FILE_NAME).is_file():
-        return []
+        return ()
     try:
         return read_verdicts(read_manifest(folder), [hash_file(model) for model in models], Reporter(note=console.note))
     except ManifestError:
-        return []
+        return ()
 
 
 def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,12 @@ from ..core.choices import Reference, Runtime
 from ..core.reporter import Reporter
 from ..pipeline import parity
 from ..pipeline.verify import inputs
-from ..pipeline.verify.document import combine_documents
+from ..pipeline.verify.document import choose_fix, combine_documents
 from ..pipeline.verify.folder import Verified, VerifyOptions, verify_folder
 from ..pipeline.verify.spread import Spread
-from ..report import write
-from ..report.tables import print_bisection, print_layers, print_overview, print_verdicts, print_verification
+from ..report.document import to_mapping
+from ..report.tables import outline
+from ..report.write import RENDERERS, write_reports
 from . import console
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 
@@ -91,7 +92,9 @@ def verify(
         raise typer.BadParameter(f"{ray} is no address: give HOST:PORT, or auto", param_hint="--ray")
     from ..verification.limits import read_limits
 
-    write.check_reports(report or ())
+    for path in report or ():
+        if path.suffix.lower() not in RENDERERS:
+            raise typer.BadParameter(f"{path.name} ends in none of {', '.join(RENDERERS)}", param_hint="--report")
     read_limits(limits)  # what is wrong with it is said before any work
     options = VerifyOptions(
         clips=clips,
@@ -115,41 +118,19 @@ def verify(
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)
-    document = console.to_plain(combine_documents({one.manifest.folder: one.document for one in verified}))
-    write.write_reports(document, report or (), junit)
+    document = combine_documents([one.document for one in verified])
+    write_reports(document, report or (), junit)
     if as_json:
-        console.print_json(document)
+        console.print_json(to_mapping(document))
     else:
-        _print(verified, document)
+        console.print_parts(outline(document))
     for one in verified:
         name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
-        parity.require_parity(one.comparison.reports, name, _choose_fix(one.document))
-
-
-def _choose_fix(document: Mapping[str, Any]) -> str:
-    """What was found about the first artifact that misses a limit; where nothing was looked for, how to look."""
-    failed = next((report["artifact"] for report in document["reports"] if not report["passed"]), None)
-    found = [
-        one["remark"] for kind in ("layers", "bisection") for one in document[kind] or () if one["artifact"] == failed
-    ]
-    return "; ".join(found) or parity.PARITY_FIX
+        parity.require_parity(one.comparison.reports, name, choose_fix(one.document))
 
 
 def _note(verified: Sequence[Verified]) -> None:
-    """What a user might overlook, said once where it is the same for all folders."""
+    """Say once what a user might overlook, where it is the same for all folders."""
     own = next((one for one in verified if not one.own_clips), None)
     if own is not None:
         parity.note_clips(own.clips, Reporter(note=console.note))
-
-
-def _print(verified: Sequence[Verified], document: Mapping[str, Any]) -> None:
-    """The tables of each folder; of several, a table of all artifacts at the end."""
-    for one in verified:
-        if len(verified) > 1:
-            print(f"\n{one.manifest.folder}")
-        print_verification(one.comparison, one.manifest.labels)
-        print_layers(one.document["layers"] or ())
-        print_bisection(one.document["bisection"] or ())
-        print_verdicts(one.document["latency"])
-    if len(verified) > 1:
-        print_overview(document)

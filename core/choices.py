@@ -1,4 +1,4 @@
-"""TODO."""
+"""Every enum that a user may choose from."""
 
 from __future__ import annotations
 

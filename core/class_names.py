@@ -1,4 +1,4 @@
-"""TODO."""
+"""Class names: read from a file, and found by name or number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Every error that dualexport expects: what is wrong, and `fix`, how to go on."""
 
 from __future__ import annotations
 
@@ -127,6 +127,10 @@ class CudaError(DualExportError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), code=self.code, fix=self.fix), self.args
+
+
+class BenchError(DualExportError):
+    """A bench.json that is no measurement of `dualexport bench`."""
 
 
 class BundleError(DualExportError):

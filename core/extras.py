@@ -1,4 +1,4 @@
-"""TODO."""
+"""Missing extras, named with the line that installs them."""
 
 from __future__ import annotations
 

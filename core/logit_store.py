@@ -1,14 +1,286 @@
-"""TODO."""
+"""Logits in a file that survives what happens to the process: results of a run in order, logits by a clip's frames.
+
+One SQLite database a file. A run's own file is written as it goes, by one process at a time; the file of a reference
+is written whole and renamed, and read without a lock, so that it may come along to another machine.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
 
+import msgspec
 import numpy as np
 
+from .errors import OutputError, RunnerError
+from .files import staged_path
 from .types import Array
+
+REFERENCE_NAME = "reference.logits"
+APPLICATION, VERSION = 0x6475616C, 2  # "dual"; version 1 was no database
+MAX_ABOUT = 1 << 20  # bytes
+TABLES = (
+    "CREATE TABLE about (text TEXT NOT NULL)",
+    "CREATE TABLE result (number INTEGER PRIMARY KEY, key TEXT NOT NULL, crc INTEGER NOT NULL, content BLOB NOT NULL)",
+    "CREATE TABLE logits (frames BLOB PRIMARY KEY, row BLOB NOT NULL)",
+)
+FIX = (
+    "run `dualexport verify --clips` on the same videos where PyTorch is installed, and take its "
+    f"{REFERENCE_NAME} along"
+)
+
+
+class ReferenceInfo(msgspec.Struct, frozen=True):
+    """Where stored logits come from: the network, the name of the runner that computed them, and how many classes."""
+
+    network: dict[str, Any]
+    reference: str
+    classes: int
+
+    @classmethod
+    def of(cls, network: Mapping[str, Any], reference: str, classes: int) -> ReferenceInfo:
+        """Make it as it comes out of a file: tuples are lists."""
+        return cls(msgspec.json.decode(msgspec.json.encode(network)), reference, classes)
 
 
 def key_of(clip: Array) -> bytes:
-    """SHA-256 of the uint8 frames of a clip, by which its logits are found."""
-    return hashlib.sha256(np.ascontiguousarray(clip).tobytes()).digest()
+    """SHA-256 of the values of a clip, by which its logits are found."""
+    return sha256(np.ascontiguousarray(clip).data).digest()
+
+
+def name_store(run: Mapping[str, Any]) -> str:
+    """A file name that only runs with the same description have: another run does not touch what this one left."""
+    return f"verify-{sha256(_describe(run).encode()).hexdigest()[:12]}.logits"
+
+
+class LogitStore:
+    """Results of the run that `run` describes, at `path`; what an interrupted run with the same left is kept.
+
+    Without `path`, a temporary file that nobody else sees. Raises OutputError where the file cannot be written, or
+    another process is writing it.
+    """
+
+    def __init__(self, path: Path | None, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self._about = _describe(run)
+        self._connection = _connect_alone(path, self._about)
+
+    def replay(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """Yield the results that are there, as long as they have the keys expected in this order; drop the rest."""
+        count = 0
+        rows = self._connection.execute("SELECT key, crc, content FROM result ORDER BY number")
+        try:
+            for key, (found, crc, content) in zip(keys, rows, strict=False):
+                if found != key or crc != zlib.crc32(content):
+                    break
+                count += 1
+                yield content
+        except sqlite3.DatabaseError:
+            pass  # a damaged page ends what is there
+        finally:
+            rows.close()
+        with _refusing(self.path):
+            self._connection.execute("DELETE FROM result WHERE number >= ?", (count,))
+
+    def append(self, key: str, content: bytes, logits: Mapping[bytes, Array]) -> None:
+        """Add one result, and logits by their frames; from then on they outlive this process."""
+        with _refusing(self.path), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.execute(
+                "INSERT INTO result SELECT coalesce(max(number) + 1, 0), ?, ?, ? FROM result",
+                (key, zlib.crc32(content), content),
+            )
+            _insert(self._connection, logits)
+
+    def add(self, logits: Mapping[bytes, Array]) -> None:
+        """Add logits by their frames."""
+        with _refusing(self.path):
+            _insert(self._connection, logits)
+
+    def find(self, frames: bytes) -> Array | None:
+        """Return the logits of a clip by the key of its frames."""
+        found = self._connection.execute("SELECT row FROM logits WHERE frames = ?", (frames,)).fetchone()
+        return None if found is None else np.frombuffer(found[0], "<f4")
+
+    def publish(self, path: Path, about: ReferenceInfo) -> None:
+        """Write the logits by frames to `path`; what that file holds of the same network and reference stays.
+
+        Writes nothing where there are none. Raises OutputError.
+        """
+        rows = self._connection.execute("SELECT frames, row FROM logits")
+        first = rows.fetchone()
+        if first is None:
+            return
+        text = msgspec.json.encode(about).decode()
+        with staged_path(path) as staged, _refusing(path), closing(_create(staged, text)) as target, target:
+            target.execute("BEGIN")
+            target.execute("INSERT INTO logits VALUES (?, ?)", first)
+            target.executemany("INSERT INTO logits VALUES (?, ?)", rows)
+            target.executemany("INSERT OR IGNORE INTO logits VALUES (?, ?)", _read_former(path, about))
+
+    @property
+    def is_empty(self) -> bool:
+        """True where it holds no result."""
+        return self._connection.execute("SELECT 1 FROM result").fetchone() is None
+
+    def close(self) -> None:
+        """Close the file; one that holds no result is deleted."""
+        if self.is_empty:
+            self.discard()
+        self._connection.close()
+
+    def discard(self) -> None:
+        """Close and delete the file: the run is complete, and reported."""
+        self._connection.close()
+        if self.path is not None:
+            for name in (self.path.name, f"{self.path.name}-journal"):
+                self.path.with_name(name).unlink(missing_ok=True)
+
+    def __enter__(self) -> LogitStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class StoredLogits:
+    """The file of a reference, open for reading; it may come from a stranger, and nothing in it is executed.
+
+    Raises RunnerError for a file that is missing, or is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._connection = _connect_read_only(path)
+            (text,) = self._connection.execute("SELECT substr(text, 1, ?) FROM about", (MAX_ABOUT,)).fetchone()
+            self.about = msgspec.json.decode(text, type=ReferenceInfo)
+        except (OSError, sqlite3.Error, ValueError, TypeError) as error:
+            raise RunnerError(f"{path}: no stored reference: {error}", fix=FIX) from error
+        self._path = path
+
+    def find(self, frames: bytes) -> Array | None:
+        """Return the logits of a clip by the key of its frames. Raises RunnerError for a damaged file."""
+        wanted = 4 * self.about.classes
+        try:
+            found = self._connection.execute(
+                "SELECT row FROM logits WHERE frames = ? AND typeof(row) = 'blob' AND length(row) = ?", (frames, wanted)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise RunnerError(f"{self._path}: damaged: {error}", fix=FIX) from error
+        return None if found is None else np.frombuffer(found[0], "<f4")
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all of it."""
+        yield from self._connection.execute(
+            "SELECT frames, row FROM logits WHERE length(frames) = 32 AND length(row) = ?", (4 * self.about.classes,)
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _describe(run: Mapping[str, Any]) -> str:
+    return json.dumps(run, sort_keys=True)
+
+
+def _insert(connection: sqlite3.Connection, logits: Mapping[bytes, Array]) -> None:
+    rows = ((frames, row.astype("<f4").tobytes()) for frames, row in logits.items())
+    connection.executemany("INSERT OR IGNORE INTO logits VALUES (?, ?)", rows)
+
+
+def _create(path: Path | str, about: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    _make_tables(connection, about)
+    return connection
+
+
+def _make_tables(connection: sqlite3.Connection, about: str) -> None:
+    for statement in (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}", *TABLES):
+        connection.execute(statement)
+    connection.execute("INSERT INTO about VALUES (?)", (about,))
+
+
+def _connect_alone(path: Path | None, about: str) -> sqlite3.Connection:
+    """Open the file for this process alone; one that is damaged, or of another run, begins anew."""
+    if path is None:
+        return _create("", about)
+    with _refusing(path):
+        for attempt in range(2):
+            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            try:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("BEGIN EXCLUSIVE")
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                    _make_tables(connection, about)
+                _require_ours(connection)
+                if connection.execute("SELECT text FROM about").fetchone() != (about,):
+                    raise sqlite3.DatabaseError("of another run")
+                connection.execute("COMMIT")
+            except sqlite3.OperationalError:
+                connection.close()
+                raise
+            except sqlite3.DatabaseError:
+                connection.close()
+                if attempt:
+                    raise
+                path.unlink()
+            else:
+                return connection
+    raise AssertionError
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open without locks and without what may lie beside the file: it is written whole, and never changed."""
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        _require_ours(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_ours(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError for a database that is not exactly these tables: no view, no trigger, no virtual table."""
+    numbers = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    found = connection.execute("SELECT substr(sql, 1, 999) FROM sqlite_master WHERE sql IS NOT NULL LIMIT 9").fetchall()
+    if numbers != [APPLICATION, VERSION] or {sql for (sql,) in found} != set(TABLES):
+        raise sqlite3.DatabaseError("it has another format")
+
+
+def _read_former(path: Path, about: ReferenceInfo) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what an earlier run of the same network and reference stored."""
+    try:
+        former = StoredLogits(path)
+    except RunnerError:
+        return
+    with closing(former):
+        if former.about == about:
+            yield from former.rows()
+
+
+@contextmanager
+def _refusing(path: Path | None) -> Iterator[None]:
+    """Translate the errors of writing."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        raise OutputError(
+            f"cannot write {path or 'a temporary file'}: {'another run writes it' if busy else error}",
+            fix="wait for the other run" if busy else "make room there",
+        ) from error

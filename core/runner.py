@@ -1,16 +1,17 @@
-"""TODO."""
+"""The contract of everything that runs the network, and logits from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .errors import ClipError
+from .errors import ClipError, DualExportError
+from .reporter import Notify
 from .types import Array, Clip, TensorSpec
 
 
@@ -60,6 +61,18 @@ class GraphRunner(Protocol):
     def prepared(
         self, feeds: Mapping[str, Array], *, by_graph: bool | None = None
     ) -> AbstractContextManager[Callable[[], DeviceTime]]: ...
+
+
+@contextmanager
+def open_noting(runner: Runner, note: Notify) -> Iterator[Runner]:
+    """Open a runner; an error while it is closed is noted, so that it hides neither a result nor an earlier error."""
+    try:
+        yield runner.__enter__()
+    finally:
+        try:
+            runner.__exit__(None, None, None)
+        except DualExportError as error:
+            note(f"{runner.name} was not closed properly: {error}")
 
 
 def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:

@@ -50,7 +50,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How video frames become a clip: sampling, size in pixels, colour statistics on the 0..255 scale (RGB).
+    """Rules by which video frames become a clip: sampling, size in pixels, colour statistics on the 0..255 scale (RGB).
 
     The defaults are the published test pipeline's.
     """

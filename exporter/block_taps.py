@@ -1,4 +1,4 @@
-"""What the reference network computes block by block, laid out as the tensors of an exported graph are.
+"""Outputs of the reference network block by block, laid out as the tensors of an exported graph are.
 
 The graph's nodes have the network's names, so a tap is a pair of names: one for people, one of a tensor in the graph.
 The folded graph keeps tokens as rows in the order that each block was made for, and leaves a bias that folds into the
@@ -98,7 +98,7 @@ def _to_volume(x: Tensor) -> Tensor:
 
 @contextmanager
 def _watching(taps: Mapping[str, Tap]) -> Iterator[dict[str, Array]]:
-    """What passes the taps while the network runs."""
+    """Record the tensors that pass the taps while the network runs."""
     seen: dict[str, Array] = {}
     with ExitStack() as hooks:
         for name, (_, module, (is_input, layout)) in taps.items():

@@ -43,12 +43,12 @@ class TensorRange:
 
     @property
     def overflows(self) -> bool:
-        """Whether some value is infinite in half; a range with NaN in it is infinite."""
+        """True where some value is infinite in half; a range with NaN in it is infinite."""
         return self.magnitude > LARGEST_HALF
 
     @property
     def vanishes(self) -> bool:
-        """Whether no value is a normal number in half, though not all are zero."""
+        """True where no value is a normal number in half, though not all are zero."""
         return 0.0 < self.magnitude < SMALLEST_NORMAL_HALF
 
 

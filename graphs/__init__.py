@@ -1,1 +1,1 @@
-"""TODO."""
+"""ONNX files, read and rewritten without torch or a runtime."""

@@ -166,13 +166,13 @@ def _list_graphs(manifest: Manifest) -> list[Artifact]:
 def _make_check(manifest: Manifest, reports: list[ComparisonReport], reporter: Reporter) -> Callable[[Artifact], None]:
     """Holds an engine against the outputs that came with the files; the comparison is added to `reports`."""
     from ..runtimes.expected import FILE_NAME as EXPECTED
-    from ..runtimes.expected import ExpectedRunner
+    from ..runtimes.expected import read_expected
     from ..verification.limits import choose_defaults
 
     limits = choose_defaults(selects_tokens=bool(manifest.selections))
 
     def check(engine: Artifact) -> None:
-        with ExpectedRunner(manifest.folder / EXPECTED, manifest.preprocessing) as expected:
+        with read_expected(manifest.folder / EXPECTED, manifest.preprocessing) as expected:
             proof = parity.Proof(expected.clips)
             reports.extend(parity.compare_with(expected, {engine.path.name: engine}, proof, limits, reporter))
             parity.require_parity(reports, expected.name)

@@ -1,4 +1,4 @@
-"""Axes of charts: where a value lies, and at which round numbers there are ticks."""
+"""Axes of charts: the pixel of a value, and the round numbers that have ticks."""
 
 from __future__ import annotations
 

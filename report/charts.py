@@ -40,7 +40,7 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Markup:
     y = linear_axis([value for point in points for value in (point.low, point.high)], bottom, 48)
     marks: list[Markup] = []
     for number, point in enumerate(points):
-        left, colour = x.at(point.x), f"s{number % SERIES}"
+        left, colour = x.at(point.x), _colour(number)
         hint = tag("title", f"{point.name}: {point.x:.3g}, {point.y:.4g}")
         marks += [
             tag("line", x1=left, x2=left, y1=y.at(point.low), y2=y.at(point.high), class_=f"whisker {colour}"),
@@ -61,8 +61,10 @@ def lines(places: Sequence[str], series: Sequence[Series], y_title: str) -> Mark
     marks: list[Markup] = []
     for number, one in enumerate(series):
         seen = [(x.at(place), y.at(value or y.low)) for place, value in enumerate(one.values) if value is not None]
-        marks.append(tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in seen), class_=f"stroke s{number}"))
-        marks += [tag("circle", cx=a, cy=b, r=2.5, class_=f"fill s{number}") for a, b in seen]
+        marks.append(
+            tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in seen), class_=f"stroke {_colour(number)}")
+        )
+        marks += [tag("circle", cx=a, cy=b, r=2.5, class_=f"fill {_colour(number)}") for a, b in seen]
     step = max(1, -(-len(places) // 18))
     names = [
         tag(
@@ -102,7 +104,7 @@ def distribution(series: Sequence[Series], x_title: str) -> Markup:
                 width=wide - 1,
                 y=base - tall,
                 height=tall,
-                class_=f"fill s{number % SERIES}",
+                class_=f"fill {_colour(number)}",
             )
             for place, tall in enumerate(36 * count / max(counts) for count in counts)
             if tall
@@ -128,7 +130,7 @@ def dots(places: Sequence[str], series: Sequence[Series], x_title: str) -> Marku
                 hint = tag("title", f"{one.name}, {name}: {value:.1%}")
                 beside = 5.0 * (number - (len(series) - 1) / 2)  # equal values stay visible
                 marks.append(
-                    tag("circle", hint, cx=x.at(value), cy=middle + beside, r=4.0, class_=f"fill s{number % SERIES}")
+                    tag("circle", hint, cx=x.at(value), cy=middle + beside, r=4.0, class_=f"fill {_colour(number)}")
                 )
     ticks = _ticks_below(x, 34 + row * len(places), x_title, percent=True)
     return _frame(height, x_title, ticks, *marks, legend=[one.name for one in series])
@@ -149,7 +151,7 @@ def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Mark
             wide = x.at(reached + value) - x.at(reached)
             hint = tag("title", f"{part.name}: {value:,.1f}")
             marks.append(
-                tag("rect", hint, x=x.at(reached), y=top, width=wide, height=16, class_=f"fill s{number % SERIES}")
+                tag("rect", hint, x=x.at(reached), y=top, width=wide, height=16, class_=f"fill {_colour(number)}")
             )
             reached += value
     ticks = _ticks_below(x, 46 + row * len(names), x_title)
@@ -202,9 +204,14 @@ def _ticks_below(x: Axis, bottom: float, title: str, *, percent: bool = False) -
     )
 
 
+def _colour(number: int) -> str:
+    """The page's class for the colour of a series; after the last colour comes the first again."""
+    return f"s{number % SERIES}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A legend's entry: which series, its name, and where its row has reached."""
+    """A legend's entry: the series' number and name, and the pixel at which it begins."""
 
     number: int
     name: str
@@ -227,9 +234,8 @@ def _wrap_legend(names: Sequence[str]) -> list[list[_Entry]]:
 
 def _legend_entry(entry: _Entry, top: float) -> Markup:
     """A coloured square and a name."""
-    colour = f"fill s{entry.number % SERIES}"
     return join(
-        tag("rect", x=entry.left, y=top - 8, width=10, height=10, class_=colour),
+        tag("rect", x=entry.left, y=top - 8, width=10, height=10, class_=f"fill {_colour(entry.number)}"),
         tag("text", entry.name, x=entry.left + 15, y=top + 1, class_="tick"),
     )
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from .figures import Document, limit_rows
-from .overview import list_networks, name_artifact, name_networks
+from .document import Document
+from .tables import name_artifact, tabulate_limits
 
 NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(document: Document) -> str:
-    """The suites of the document that `dualexport verify --json` prints."""
-    networks = list_networks(document)
-    names = name_networks(networks)
-    root = ElementTree.Element("testsuites", name=_text(f"dualexport verify {' '.join(names)}"))
-    for network, report in (
-        (name, report) for name, one in zip(names, networks, strict=True) for report in one["reports"]
-    ):
-        rows = limit_rows(report)
+    """A suite for each artifact of every network."""
+    names = " ".join(name for name, _ in document.named)
+    root = ElementTree.Element("testsuites", name=_text(f"dualexport verify {names}"))
+    for network, report in ((name, report) for name, one in document.named for report in one.reports):
+        rows = tabulate_limits(report).rows
         failed = sum(row[-1] == "FAIL" for row in rows)
         name = _text(name_artifact(report, network))
         suite = ElementTree.SubElement(root, "testsuite", name=name, tests=str(len(rows)), failures=str(failed))
@@ -28,7 +25,7 @@ def render_junit(document: Document) -> str:
             if result == "FAIL":
                 message = _text(f"{figure}: {got}" + (f", {limit}" if limit else ""))
                 failure = ElementTree.SubElement(case, "failure", message=message)
-                failure.text = _text(f"{message}; worst on {report['worst_clip']}")
+                failure.text = _text(f"{message}; worst on {report.worst_clip}")
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

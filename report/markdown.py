@@ -3,84 +3,75 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from . import figures
-from .figures import Document, class_name, percent
-from .overview import OVERVIEW_NOTE, list_networks, name_networks, tabulate_overview
+from .document import Document, Verification
+from .tables import (
+    OVERVIEW_NOTE,
+    Table,
+    tabulate_accuracy,
+    tabulate_agreement,
+    tabulate_latency,
+    tabulate_limits,
+    tabulate_overview,
+    tabulate_worst,
+)
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
+MOST_CLIPS = 3  # of the worst ones, an artifact
 
 
 def render_markdown(document: Document) -> str:
-    """Decision, tables and worst clips of the document that `dualexport verify --json` prints."""
-    decision, networks = document["decision"], list_networks(document)
-    names = name_networks(networks)
-    lines = [f"## {_text(' and '.join(names))}: {'ship' if decision['ship'] else 'do not ship'}", ""]
-    lines += [f"- {_text(reason)}" for reason in decision["reasons"]]
-    lines += [f"- Note: {_text(caveat)}" for caveat in decision["caveats"]]
-    if len(networks) > 1:
-        overview = tabulate_overview(networks)
-        lines += ["", *_table(overview.columns, overview.rows), "", _text(OVERVIEW_NOTE)]
-    for name, network in zip(names, networks, strict=True):
-        lines += ["", f"## {_text(name)}"] if len(networks) > 1 else []
+    """Decision, tables and worst clips."""
+    decision, several = document.decision, len(document.networks) > 1
+    names = " and ".join(name for name, _ in document.named)
+    lines = [f"## {_text(names)}: {'ship' if decision.ship else 'do not ship'}", ""]
+    lines += [f"- {_text(reason)}" for reason in decision.reasons]
+    lines += [f"- Note: {_text(caveat)}" for caveat in decision.caveats]
+    if several:
+        lines += ["", *_table(tabulate_overview(document)), "", _text(OVERVIEW_NOTE)]
+    for name, network in document.named:
+        lines += ["", f"## {_text(name)}"] if several else []
         lines += _describe_network(network)
     return "\n".join([*lines, ""])
 
 
-def _describe_network(network: Document) -> list[str]:
-    reference = network["reference"]
-    lines = [
-        "",
-        f"{reference['clips']} clips of {reference['videos']} videos; reference: {_text(reference['name'])}.",
-        "",
-    ]
-    lines += _table(figures.AGREEMENT_COLUMNS, figures.agreement_rows(network))
-    accuracy = figures.accuracy_rows(network)
-    if accuracy:
-        lines += ["", "### Accuracy on labels", "", *_table(figures.ACCURACY_COLUMNS, accuracy)]
-    if network["latency"] is not None:
-        lines += ["", "### Latency", "", *(f"{_text(warning)}\n" for warning in network["latency"]["warnings"])]
-        lines += _table(figures.LATENCY_COLUMNS, figures.latency_rows(network["latency"]))
-        lines += [line for verdict in network["latency"]["verdicts"] for line in ("", _text(verdict["sentence"]))]
-    limits = [(report["artifact"], *row) for report in network["reports"] for row in figures.limit_rows(report)]
-    lines += ["", "### Limits", "", *_table(("artifact", "figure", "got", "limit", "result"), limits)]
+def _describe_network(network: Verification) -> list[str]:
+    reference = network.reference
+    lines = ["", f"{reference.clips} clips of {reference.videos} videos; reference: {_text(reference.name)}.", ""]
+    lines += _table(tabulate_agreement(network))
+    accuracy = tabulate_accuracy(network)
+    if accuracy.rows:
+        lines += ["", "### Accuracy on labels", "", *_table(accuracy)]
+    if network.latency is not None:
+        lines += ["", "### Latency", "", *(f"{_text(warning)}\n" for warning in network.latency.warnings)]
+        lines += _table(tabulate_latency(network.latency))
+        lines += [line for verdict in network.latency.verdicts for line in ("", _text(verdict.sentence))]
+    for report in network.reports:
+        limits = tabulate_limits(report)
+        lines += ["", f"### {_text(limits.title)}", "", *_table(limits)]
     return [*lines, *_list_bisections(network), *_list_worst(network)]
 
 
-def _list_bisections(document: Document) -> list[str]:
+def _list_bisections(network: Verification) -> list[str]:
     lines = []
-    for one in document["bisection"] or ():
-        lines += [
-            "",
-            f"{_text(one['remark'])}.",
-            *(["", f"    {' '.join(one['command'].split())}"] if one["command"] else []),
-        ]
+    for one in network.bisection or ():
+        lines += ["", f"{_text(one.remark)}."]
+        lines += ["", f"    {' '.join(one.command.split())}"] if one.command else []
     return ["", "### What to leave unquantized", *lines] if lines else []
 
 
-def _list_worst(document: Document) -> list[str]:
-    labels = document["network"]["labels"]
-    rows = [
-        (
-            report["artifact"],
-            f"{clip['name']} (view {clip['view']})",
-            *(
-                f"{class_name(score['index'], labels)}, {percent(score['probability'])}"
-                for score in (clip["reference"], clip["artifact"])
-            ),
-        )
-        for report in document["reports"]
-        for clip in report["worst"][:3]
-    ]
-    if not rows:
-        return []
-    return ["", "### Worst clips", "", *_table(("artifact", "clip", "reference", "artifact says"), rows)]
+def _list_worst(network: Verification) -> list[str]:
+    lines: list[str] = []
+    for report in network.reports:
+        if report.worst:
+            worst = tabulate_worst(report, network.network.labels)
+            lines += ["", f"### {_text(worst.title)}", "", *_table(worst._replace(rows=worst.rows[:MOST_CLIPS]))]
+    return lines
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    head = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    return [f"| {line} |" for line in (*head, *(" | ".join(map(_text, row)) for row in rows))]
+def _table(table: Table) -> list[str]:
+    head = [" | ".join(table.columns), " | ".join("---" for _ in table.columns)]
+    return [f"| {line} |" for line in (*head, *(" | ".join(map(_text, row)) for row in table.rows))]
 
 
 def _text(value: str) -> str:

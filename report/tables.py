@@ -1,153 +1,214 @@
-"""How a verification looks on a screen: agreement, accuracy on labels, every limit, the worst clips."""
+"""The tables of a verification, which the page, the text and the terminal show alike."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from ..commands import console
-from .overview import list_networks, tabulate_overview
+from .bench import Latency, Measured
+from .document import Accuracy, ArtifactReport, BlockErrors, Document, PairedTest, Verification
+from .figures import ABSENT, class_name, distinguish, got, interval, limit, number, percent, result, score, share
 
-if TYPE_CHECKING:
-    from ..verification.compare import Comparison
-    from ..verification.limits import LimitCheck
-    from ..verification.measures import PairedTest, Share
-    from ..verification.tally import ClassScore, ComparisonReport, LabelAccuracy
-
-
-def print_verification(comparison: Comparison, labels: Sequence[str]) -> None:
-    """One row an artifact in each table; class names where `labels` has them."""
-    _print_agreement(comparison)
-    if comparison.accuracy is not None:
-        _print_accuracy(comparison)
-    _print_limits(comparison.reports)
-    for report in comparison.reports:
-        if not report.passed and report.worst:
-            _print_worst(report, labels)
-
-
-def print_layers(layers: Sequence[Mapping[str, Any]]) -> None:
-    """A row a block, a column an artifact; then where each error enters."""
-    if not layers:
-        return
-    errors = [{block["name"]: f"{block['relative_error']:.1e}" for block in one["blocks"]} for one in layers]
-    names = dict.fromkeys(name for column in errors for name in column)
-    rows = [(name, *(column.get(name, "") for column in errors)) for name in names]
-    title = f"Relative error behind each block ({layers[0]['clips']} clips)"
-    console.print_table(title, ("block", *(one["artifact"] for one in layers)), rows)
-    for one in layers:
-        print(f"{one['artifact']}: {one['remark']}")
-        if one["missing"]:
-            print(f"{one['artifact']}: not in the graph: {', '.join(one['missing'])}")
+Row = tuple[str, ...]
+AGREEMENT = (
+    *("artifact", "MB", "clips", "top-1 agreement", "top-5", "largest diff", "mean diff", "cosine", "KL", "SNR dB"),
+    "result",
+)
+BRIEF_AGREEMENT = ("artifact", "top-1", "largest diff", "cosine", "KL", "SNR dB", "result")
+ACCURACY = ("network", "one view", "all views", "top-5", "lost / gained", "drop", "McNemar p")
+BRIEF_ACCURACY = ("network", "accuracy", "95% interval", "lost / gained", "drop", "McNemar p")
+OVERVIEW = (
+    *("", "MB", "GMACs", "in INT8", "accuracy", "agreement", "SNR dB", "MB moved", "ms a clip"),
+    *("ratio", "result"),
+)
+OVERVIEW_NOTE = (
+    "In brackets: 95% intervals. Agreement and SNR are to each network's own reference; accuracy is on the labels, "
+    "the same for all. Ratio: time a clip to that of the first FP32 file in the same run of `dualexport bench`."
+)
 
 
-def print_bisection(bisections: Sequence[Mapping[str, Any]]) -> None:
-    """What was found for each file, and the command that makes it so."""
-    for one in bisections:
-        print(f"{one['remark']} ({one['graphs_tried']} graphs tried)")
-        if one["command"]:
-            print(f"  {one['command']}")
+class Table(NamedTuple):
+    """A title, the names of columns, and as many cells a row."""
+
+    title: str
+    columns: Row
+    rows: tuple[Row, ...]
 
 
-def print_verdicts(latency: Mapping[str, Any] | None) -> None:
-    """What was measured of INT8's speed."""
-    for verdict in latency["verdicts"] if latency else ():
-        print(verdict["sentence"])
+def tabulate_agreement(network: Verification, columns: Row = AGREEMENT) -> Table:
+    """A row an artifact: how far its logits are from the reference's."""
+    reference = network.reference
+    cells = [_describe_agreement(report) for report in network.reports]
+    rows = tuple(tuple(row[column] for column in columns) for row in cells)
+    return Table(f"Logits against {reference.name} on {reference.clips} clips", columns, rows)
 
 
-def print_overview(document: Mapping[str, Any]) -> None:
-    """A row an artifact of all networks in the document."""
-    overview = tabulate_overview(list_networks(document))
-    console.print_table("All networks", overview.columns, overview.rows)
+def _describe_agreement(report: ArtifactReport) -> dict[str, str]:
+    return {
+        "artifact": report.artifact,
+        "MB": number(report.size_mb, ".1f"),
+        "clips": str(report.clips),
+        "top-1": percent(report.agreement.share if report.agreement else None),
+        "top-1 agreement": share(report.agreement),
+        "top-5": percent(report.top5_agreement if report.clips else None),
+        "largest diff": number(report.largest_difference, ".1e"),
+        "mean diff": number(report.mean_difference, ".1e"),
+        "cosine": number(report.cosine, ".6f"),
+        "KL": number(report.kl_divergence, ".1e"),
+        "SNR dB": number(report.snr_db, ".1f"),
+        "result": result(report.passed),
+    }
 
 
-def name_class(index: int, labels: Sequence[str]) -> str:
-    """The class's name, or its number where names are not known."""
-    return labels[index] if index < len(labels) else f"class {index}"
+def tabulate_accuracy(network: Verification, columns: Row = ACCURACY) -> Table:
+    """The reference, then a row an artifact: accuracy on labels; no rows without labels."""
+    own = network.reference.accuracy
+    cells = [] if own is None else [{"network": "reference", **_describe_accuracy(own)}]
+    for report in network.reports:
+        if report.accuracy is not None and report.paired is not None:
+            pairs = _describe_pairs(report.paired)
+            cells.append({"network": report.artifact, **_describe_accuracy(report.accuracy), **pairs})
+    rows = tuple(tuple(row.get(column, "") for column in columns) for row in cells)
+    return Table(f"Accuracy on {network.reference.labelled} labelled videos", columns, rows)
 
 
-def _print_agreement(comparison: Comparison) -> None:
-    columns = (
-        *("artifact", "clips", "top-1 agreement", "top-5", "largest diff", "mean diff", "cosine", "KL", "SNR dB"),
-        "result",
-    )
-    rows = [
+def _describe_accuracy(accuracy: Accuracy) -> dict[str, str]:
+    return {
+        "one view": share(accuracy.single_view),
+        "all views": share(accuracy.top1),
+        "top-5": share(accuracy.top5),
+        "accuracy": percent(accuracy.top1.share),
+        "95% interval": interval(accuracy.top1),
+    }
+
+
+def _describe_pairs(paired: PairedTest) -> dict[str, str]:
+    significance = "" if paired.is_significant else ", not significant"
+    return {
+        "lost / gained": f"{paired.lost} / {paired.gained}",
+        "drop": f"{paired.drop * 100:+.1f} points",
+        "McNemar p": f"{paired.p_value:.2g}{significance}",
+    }
+
+
+def tabulate_limits(report: ArtifactReport) -> Table:
+    """A row a limit of one artifact."""
+    rows = [] if report.failure is None else [("runs", report.failure, "", result(False))]
+    rows += [(check.name.replace("_", " "), got(check), limit(check), result(check.passed)) for check in report.checks]
+    return Table(f"Limits of {report.artifact}", ("figure", "got", "limit", "result"), tuple(rows))
+
+
+def tabulate_worst(report: ArtifactReport, labels: Sequence[str]) -> Table:
+    """A row a clip on which an artifact is far from the reference."""
+    rows = tuple(
         (
-            report.artifact,
-            str(report.clips),
-            f"{report.top1_agreement:.1%}",
-            f"{report.top5_agreement:.1%}",
-            f"{report.largest_difference:.1e}",
-            f"{report.mean_difference:.1e}",
-            f"{report.cosine:.6f}",
-            f"{report.kl_divergence:.1e}",
-            f"{report.snr_db:.1f}",
-            "PASS" if report.passed else "FAIL",
-        )
-        for report in comparison.reports
-    ]
-    console.print_table(f"Logits against {comparison.reference}", columns, rows)
-
-
-def _print_accuracy(comparison: Comparison) -> None:
-    assert comparison.accuracy is not None
-    rows = [("reference", *_accuracy_cells(comparison.accuracy), "", "")]
-    rows += [
-        (report.artifact, *_accuracy_cells(report.accuracy), *_paired_cells(report.paired))
-        for report in comparison.reports
-        if report.accuracy is not None and report.paired is not None
-    ]
-    columns = ("network", "one view", "all views", "95% interval", "top-5", "lost / gained", "drop, McNemar p")
-    console.print_table(f"Accuracy on {comparison.labelled} labelled videos", columns, rows)
-
-
-def _accuracy_cells(accuracy: LabelAccuracy) -> tuple[str, ...]:
-    top1 = accuracy.top1
-    return (
-        f"{accuracy.single_view.share:.1%}",
-        f"{top1.share:.1%}",
-        _interval(top1),
-        f"{accuracy.top5.share:.1%}",
-    )
-
-
-def _interval(share: Share) -> str:
-    return f"{share.low:.1%} to {share.high:.1%}"
-
-
-def _paired_cells(paired: PairedTest) -> tuple[str, str]:
-    significant = "" if paired.is_significant else ", not significant"
-    return f"{paired.lost} / {paired.gained}", f"{paired.drop * 100:+.1f} points, p = {paired.p_value:.2g}{significant}"
-
-
-def _print_limits(reports: Sequence[ComparisonReport]) -> None:
-    rows: list[tuple[str, ...]] = []
-    for report in reports:
-        if report.failure is not None:
-            rows.append((report.artifact, "runs", report.failure, "", "FAIL"))
-        rows += [(report.artifact, *_limit_cells(check)) for check in report.checks]
-    console.print_table("Limits", ("artifact", "figure", "got", "limit", "result"), rows)
-
-
-def _limit_cells(check: LimitCheck) -> tuple[str, ...]:
-    got = f"{check.got:.4g}" + (f" ({check.remark})" if check.remark else "")
-    side = "at least" if check.at_least else "at most"
-    return check.name.replace("_", " "), got, f"{side} {check.limit:g}", "PASS" if check.passed else "FAIL"
-
-
-def _print_worst(report: ComparisonReport, labels: Sequence[str]) -> None:
-    def cell(score: ClassScore) -> str:
-        return f"{name_class(score.index, labels)} {score.probability:.1%}"
-
-    rows = [
-        (
-            f"{clip.name} (view {clip.view})",
-            "" if clip.label is None else name_class(clip.label, labels),
-            cell(clip.reference),
-            cell(clip.artifact),
-            f"{clip.difference:.2e}",
+            clip.title,
+            "" if clip.label is None else class_name(clip.label, labels),
+            score(clip.reference, labels),
+            score(clip.artifact, labels),
+            number(clip.difference, ".2e"),
         )
         for clip in report.worst
-    ]
-    columns = ("clip", "label", "reference", "artifact", "largest diff")
-    console.print_table(f"{report.artifact}: worst clips", columns, rows)
+    )
+    return Table(f"Worst clips of {report.artifact}", ("clip", "label", "reference", "artifact", "largest diff"), rows)
+
+
+def tabulate_blocks(artifacts: Sequence[BlockErrors]) -> Table:
+    """A row a block, a column an artifact: the error behind the block."""
+    errors = [{block.name: number(block.relative_error, ".1e") for block in one.blocks} for one in artifacts]
+    names = dict.fromkeys(name for column in errors for name in column)
+    rows = tuple((name, *(column.get(name, "") for column in errors)) for name in names)
+    columns = ("block", *distinguish([one.artifact for one in artifacts]))
+    return Table(f"Relative error behind each block, on {artifacts[0].clips} clips", columns, rows)
+
+
+def tabulate_latency(latency: Latency) -> Table:
+    """A row an artifact and batch."""
+    columns = ("artifact", "runner", "time", "batch", "p50 ms", "p90", "p99", "max", "ms a clip", "clips a second")
+    rows = tuple(_describe_latency(measured) for measured in latency.results)
+    return Table("Latency", (*columns, "load s", "peak MB", "ratio to reference"), rows)
+
+
+def _describe_latency(one: Measured) -> Row:
+    return (
+        one.artifact,
+        one.runner,
+        "wall" if one.copies == "included" else "device events",
+        str(one.batch),
+        *(number(value, ".2f") for value in (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms, one.clip_ms)),
+        number(one.clips_a_second, ".1f"),
+        number(one.load_seconds, ".2f"),
+        number(one.host_peak_mb, ".0f"),
+        ABSENT if one.ratio is None else f"{one.ratio.median:.2f} ({one.ratio.low:.2f} to {one.ratio.high:.2f})",
+    )
+
+
+def tabulate_overview(document: Document) -> Table:
+    """Each network's reference, then its artifacts; columns in which nothing is known are left out."""
+    rows: list[dict[str, str]] = []
+    for name, network in document.named:
+        own = network.reference.accuracy
+        rows.append({"": f"{name}: {network.reference.name}", "accuracy": share(own.top1 if own else None)})
+        rows += [_describe_artifact(network, report, name) for report in network.reports]
+    columns = tuple(column for column in OVERVIEW if any(row.get(column, ABSENT) != ABSENT for row in rows))
+    return Table("All artifacts", columns, tuple(tuple(row.get(column, "") for column in columns) for row in rows))
+
+
+def _describe_artifact(network: Verification, report: ArtifactReport, name: str) -> dict[str, str]:
+    measured = network.find_latency(report)
+    plan = next((one for one in network.plans or () if one.model == report.artifact), None)
+    ratio = measured.ratio if measured else None
+    return {
+        "": name_artifact(report, name),
+        "MB": number(report.size_mb, ".1f"),
+        "GMACs": number(report.work.gmacs_a_clip if report.work else None, ".2f"),
+        "in INT8": percent(report.work.shares.get("int8") if report.work else None, 0),
+        "accuracy": share(report.accuracy.top1 if report.accuracy else None),
+        "agreement": percent(report.agreement.share if report.agreement else None),
+        "SNR dB": number(report.snr_db, ".1f"),
+        "MB moved": number(sum(plan.moved_mb_by_kind.values()) if plan else None, ",.0f"),
+        "ms a clip": number(measured.clip_ms if measured else None, ".1f"),
+        "ratio": number(ratio.median if ratio else None, ".2f"),
+        "result": result(report.passed),
+    }
+
+
+def name_artifact(report: ArtifactReport, network: str) -> str:
+    """The artifact's file name, behind its folder where the file's name does not hold the network's."""
+    return report.artifact if report.artifact.startswith(network) else f"{network}/{report.artifact}"
+
+
+def outline(document: Document) -> Iterator[Table | str]:
+    """Tables and lines in the order in which a terminal shows them; the last line is the verdict."""
+    for network in document.networks:
+        if len(document.networks) > 1:
+            yield network.folder
+        yield from _outline_network(network)
+    if len(document.networks) > 1:
+        yield tabulate_overview(document)
+    decision = document.decision
+    yield from (f"caveat: {caveat}" for caveat in decision.caveats)
+    why = decision.reasons or ("every artifact ran, and holds every limit",)
+    yield f"{'ship' if decision.ship else 'do not ship'}: {'; '.join(why)}"
+
+
+def _outline_network(network: Verification) -> Iterator[Table | str]:
+    yield tabulate_agreement(network, BRIEF_AGREEMENT)
+    if network.reference.accuracy is not None:
+        yield tabulate_accuracy(network, BRIEF_ACCURACY)
+    for report in network.reports:
+        yield tabulate_limits(report)
+        if not report.passed and report.worst:
+            yield tabulate_worst(report, network.network.labels)
+    if network.layers:
+        yield tabulate_blocks(network.layers)
+    for one in network.layers or ():
+        yield f"{one.artifact}: {one.remark}"
+        if one.missing:
+            yield f"{one.artifact}: not in the graph: {', '.join(one.missing)}"
+    for found in network.bisection or ():
+        yield f"{found.remark} ({found.graphs_tried} graphs tried)"
+        if found.command:
+            yield f"  {found.command}"
+    if network.latency is not None:
+        yield from (verdict.sentence for verdict in network.latency.verdicts)

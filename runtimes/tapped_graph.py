@@ -1,4 +1,4 @@
-"""TODO."""
+"""Runs an ONNX file with intermediate tensors as further outputs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FRAMES = range(0, 32, 2)  # what the network takes of a video
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How scenes become clips: pixels a side, `zoom` from and to as in render_scene, and whether by way of an .mp4."""
+    """Rules by which scenes become clips: pixels a side, `zoom` as in render_scene, and whether by way of an .mp4."""
 
     size: int
     zoom: tuple[float, float]

@@ -79,7 +79,7 @@ SELECTOR_PHASES = (
 
 @dataclass
 class State:
-    """What a run is made of, and how far it is; `name` is that of its files."""
+    """A run: what it is made of, and how far it is; `name` is that of its files."""
 
     name: str
     network: DualFormer

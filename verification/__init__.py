@@ -1,1 +1,1 @@
-"""TODO."""
+"""Logits in, judgement out: measures, limits and reports."""

@@ -1,37 +1,39 @@
-"""Holds what artifacts compute against the reference network, clip by clip, in fixed memory."""
+"""Comparison of artifacts with the reference network, batch by batch, in fixed memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import length_hint
 
 from ..core.class_names import find_class
 from ..core.errors import ClipError, DualExportError, RunnerError
 from ..core.reporter import Progress, no_progress
 from ..core.runner import Runner, infer_logits
-from ..core.types import Array, Clip
+from ..core.types import Clip
 from .checks import check_limits
 from .limits import Limits
-from .tally import AccuracyTally, ComparisonReport, LabelAccuracy, Tally, VideoLogits, View
+from .logits import BatchLogits, View
+from .tally import AccuracyTally, ComparisonReport, LabelAccuracy, Tally, VideoLogits
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is compared with the reference, and how close it has to come; no runner where it did not load, and why."""
+    """An artifact to compare with the reference: its runner, and its limits; no runner where it did not load."""
 
     runner: Runner | None
     limits: Limits
     failure: str | None = None
 
     @property
-    def entry(self) -> Entry:
-        return Entry(self.runner.name if self.runner else "", self.limits, self.failure)
+    def info(self) -> CandidateInfo:
+        """Leave the runner out."""
+        return CandidateInfo(self.runner.name if self.runner else "", self.limits, self.failure)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a report says of a candidate beside its figures: what runs it, its limits, and why it did not load."""
+class CandidateInfo:
+    """A candidate without its runner: the runner's name, the limits, and the reason why it did not load."""
 
     runner: str
     limits: Limits
@@ -54,21 +56,8 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
+        """True where every artifact holds its limits, and there is one."""
         return bool(self.reports) and all(report.passed for report in self.reports)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLogits:
-    """What all runners made of the same clips: logits (clips, classes) by artifact, or why there are none.
-
-    `frames` are SHA-256 digests of what the clips show, where they are wanted, empty for clips stored as float32.
-    """
-
-    clips: tuple[View, ...]
-    reference: Array
-    artifacts: Mapping[str, Array]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    frames: tuple[bytes, ...] = ()
 
 
 def compare(
@@ -85,54 +74,54 @@ def compare(
     A candidate that fails is reported as failed, and the others go on. Raises ClipError when there is no clip to
     compare: nothing compared is no agreement; LabelError for a label that is no class.
     """
-    groups = infer_groups(reference, candidates, clips)
-    entries = {name: candidate.entry for name, candidate in candidates.items()}
-    return summarize(reference.name, entries, track(groups, length_hint(clips), progress), names)
+    inference = Inference(reference, candidates)
+    groups = enumerate(group_videos(clips, inference.batch))
+    batches = (inference.infer(number, group) for number, group in groups)
+    infos = {name: candidate.info for name, candidate in candidates.items()}
+    return summarize(reference.name, infos, track(batches, length_hint(clips), progress), names)
 
 
-def infer_groups(
-    reference: Runner, candidates: Mapping[str, Candidate], clips: Iterable[Clip]
-) -> Iterator[GroupLogits]:
-    """Logits of all runners, some whole videos at a time; a candidate that failed is not asked again."""
-    asked = dict(candidates)
-    for group in group_videos(clips, find_batch(reference, candidates)):
-        logits = infer_group(reference, asked, group)
-        asked |= {name: replace(asked[name], runner=None, failure=why) for name, why in logits.failures.items()}
-        yield logits
+class Inference:
+    """Runs the reference and the candidates on batches; a candidate that failed is not asked for later ones.
 
+    `batch` is the largest batch of all runners. Batches may come out of order: their numbers say what is later.
+    """
 
-def infer_group(reference: Runner, candidates: Mapping[str, Candidate], group: Sequence[Clip]) -> GroupLogits:
-    """Logits of all runners for the same clips; a candidate that raises has failed, the reference must not."""
-    found, failures = {}, {}
-    try:
-        expected = infer_logits(reference, group)
-    except ClipError:  # which names its clip
-        raise
-    except DualExportError as error:
-        names = dict.fromkeys((group[0].name, group[-1].name))
-        raise RunnerError(f"{' to '.join(names)}: {error}", fix=error.fix) from error
-    for name, candidate in candidates.items():
-        if candidate.runner is None:
-            failures[name] = candidate.failure or "it was not loaded"
-            continue
+    def __init__(self, reference: Runner, candidates: Mapping[str, Candidate]) -> None:
+        self._reference = reference
+        self._runners = {name: candidate.runner for name, candidate in candidates.items() if candidate.runner}
+        self._failed = {
+            name: (-1, candidate.failure or "it was not loaded")
+            for name, candidate in candidates.items()
+            if candidate.runner is None
+        }
+        self.batch = max(runner.inputs[0].shape[0] for runner in (reference, *self._runners.values()))
+
+    def infer(self, number: int, clips: Sequence[Clip]) -> BatchLogits:
+        """Compute the logits of batch `number`; a candidate that raises has failed, the reference must not."""
         try:
-            found[name] = infer_logits(candidate.runner, group)
+            expected = infer_logits(self._reference, clips)
+        except ClipError:  # which names its clip
+            raise
         except DualExportError as error:
-            failures[name] = str(error)
-    return GroupLogits(tuple(View.of(clip) for clip in group), expected, found, failures)
+            names = dict.fromkeys((clips[0].name, clips[-1].name))
+            raise RunnerError(f"{' to '.join(names)}: {error}", fix=error.fix) from error
+        found = {}
+        for name, runner in self._runners.items():
+            if name not in self._failed or number < self._failed[name][0]:
+                try:
+                    found[name] = infer_logits(runner, clips)
+                except DualExportError as error:
+                    self._failed[name] = number, str(error)
+        failures = {name: failure for name, (since, failure) in self._failed.items() if since <= number}
+        return BatchLogits(tuple(View.of(clip) for clip in clips), expected, found, failures)
 
 
-def find_batch(reference: Runner, candidates: Mapping[str, Candidate]) -> int:
-    """The largest batch of all runners: what a group of clips has to fill."""
-    runners = [reference, *(candidate.runner for candidate in candidates.values() if candidate.runner)]
-    return max(runner.inputs[0].shape[0] for runner in runners)
-
-
-def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Clip]]:
-    """Consecutive whole videos, at least so many clips where there are as many: the same groups in every run."""
+def group_videos(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:
+    """Yield consecutive whole videos, at least `size` clips where there are as many: the same in every run."""
     group: list[Clip] = []
     for clip in clips:
-        if len(group) >= clips_a_group and not _same_video(group[-1], clip):
+        if len(group) >= size and not _same_video(group[-1], clip):
             yield group
             group = []
         group.append(clip)
@@ -141,39 +130,42 @@ def group_videos(clips: Iterable[Clip], clips_a_group: int) -> Iterator[list[Cli
 
 
 def summarize(
-    reference: str, entries: Mapping[str, Entry], groups: Iterable[GroupLogits], names: Sequence[str] | None
+    reference: str,
+    candidates: Mapping[str, CandidateInfo],
+    batches: Iterable[BatchLogits],
+    names: Sequence[str] | None,
 ) -> Comparison:
-    """The figures of all groups, taken in their order, of each artifact until it fails; raises as `compare` does."""
-    tallies = {name: Tally() for name in entries}
-    failures = {name: entry.failure for name, entry in entries.items()}
+    """Tally all batches in their order, each candidate until it fails, and check limits; raises as `compare` does."""
+    tallies = {name: Tally() for name in candidates}
+    failures = {name: candidate.failure for name, candidate in candidates.items()}
     own, clips, videos = AccuracyTally(), 0, 0
-    for group in groups:
-        clips += len(group.clips)
-        failures |= {name: failures[name] or why for name, why in group.failures.items()}
-        for rows in _list_videos(group.clips):
-            views, expected = group.clips[rows], group.reference[rows]
+    for batch in batches:
+        clips += len(batch.clips)
+        failures |= {name: failures[name] or why for name, why in batch.failures.items()}
+        for rows in _list_videos(batch.clips):
+            views, expected = batch.clips[rows], batch.reference[rows]
             given = None if names is None else views[0].label
             label = None if given is None else find_class(given, names or (), expected.shape[1])
             videos += 1
             if label is not None:
                 own.add(expected, label)
-            for name, logits in group.artifacts.items():
+            for name, logits in batch.candidates.items():
                 if failures[name] is None:
                     tallies[name].add(VideoLogits(views, expected, label), logits[rows])
     if not clips:
         raise ClipError("no clip to compare", fix="give a source with at least one readable video")
-    reports = (tallies[name].report(name, entry.runner, failures[name]) for name, entry in entries.items())
-    checked = tuple(_check(report, entries[report.artifact].limits) for report in reports)
+    reports = (tallies[name].report(name, one.runner, failures[name]) for name, one in candidates.items())
+    checked = tuple(_check(report, candidates[report.artifact].limits) for report in reports)
     return Comparison(reference, clips, videos, own.videos, own.report(), checked)
 
 
-def track(groups: Iterable[GroupLogits], total: int, progress: Progress) -> Iterator[GroupLogits]:
-    """The same groups, with progress in clips."""
+def track(batches: Iterable[BatchLogits], total: int, progress: Progress) -> Iterator[BatchLogits]:
+    """Yield the same batches, with progress in clips."""
     done = 0
     progress("comparing clips", done, total or None)
-    for group in groups:
-        yield group
-        done += len(group.clips)
+    for batch in batches:
+        yield batch
+        done += len(batch.clips)
         progress("comparing clips", done, total or None)
 
 
@@ -187,7 +179,7 @@ def _same_video(before: Clip | View, clip: Clip | View) -> bool:
 
 
 def _list_videos(clips: Sequence[View]) -> Iterator[slice]:
-    """Which rows are the views of one video."""
+    """Yield the rows of each video's views."""
     start = 0
     for row in range(1, len(clips) + 1):
         if row == len(clips) or not _same_video(clips[row - 1], clips[row]):

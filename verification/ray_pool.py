@@ -1,12 +1,13 @@
-"""Workers on a Ray cluster: one actor each, with several lanes."""
+"""Workers on a Ray cluster: one actor each."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported and when it starts a cluster
@@ -15,8 +16,8 @@ import ray
 import ray.exceptions
 
 from ..core.errors import DualExportError, RunnerError
-from .lanes import LaneLostError
-from .pool import Crew, Worker, answer
+from ..core.reporter import Notify
+from .pool import Answer, Pool, Worker, map_ordered, run_all
 
 AUTO, LOCAL = "auto", "local"
 FIX = "install the same dualexport with its extras on every machine of the cluster; paths must be the same there"
@@ -24,15 +25,9 @@ FIX = "install the same dualexport with its extras on every machine of the clust
 
 @contextmanager
 def open_ray(
-    address: str,
-    make: Callable[[int], Worker],
-    workers: int | None,
-    count_lanes: Callable[[int], int],
-    *,
-    on_gpu: bool = False,
-) -> Iterator[Crew[Any, Any]]:
-    """Start `workers` actors, or one a machine; each calls `make` with its number of threads, from which its
-    number of lanes follows too.
+    address: str, make: Callable[[int], Worker], workers: int | None, note: Notify, *, on_gpu: bool = False
+) -> Iterator[Pool[Any, Any]]:
+    """Start `workers` actors, or one a machine; each calls `make` with its number of threads.
 
     `address` is that of a cluster; "auto" is the one that runs here or that RAY_ADDRESS names, else one that is
     started for this run alone. Raises what `make` raises, and RunnerError where the cluster or a worker is not there.
@@ -40,15 +35,18 @@ def open_ray(
     try:
         with redirect_stdout(sys.stderr), _connected(address):  # where Ray says what becomes of workers
             threads, count = _share_processors(workers, on_gpu)
-            lanes = count_lanes(threads)
             needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
-            remote = ray.remote(_Actor).options(max_concurrency=lanes, **needs)
+            remote = ray.remote(_Actor).options(**needs)
             actors = [remote.remote(make, threads) for _ in range(count)]
-            opened = ray.get([actor.opened.remote() for actor in actors])
-            for one in opened:
-                if isinstance(one, DualExportError):
-                    raise one
-            yield Crew(tuple(opened), tuple((_make_lane(actor),) * lanes for actor in actors))
+            infos = ray.get([actor.open.remote() for actor in actors])
+            for info in infos:
+                if isinstance(info, DualExportError):
+                    raise info
+            lost = ray.exceptions.RayActorError
+            calls = [partial(_submit, actor) for actor in actors]
+            yield Pool(tuple(infos), partial(map_ordered, workers=calls, lost=lost))
+            for actor in actors:
+                _close(actor, note)
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise RunnerError(f"Ray: {str(error).strip().splitlines()[-1]}", fix=FIX) from error
 
@@ -57,13 +55,34 @@ class _Actor:
     """A worker on some machine; errors that are expected are given back as values."""
 
     def __init__(self, make: Callable[[int], Worker], threads: int) -> None:
-        self._worker: Any = answer(make, threads)
+        self._make, self._threads = make, threads
 
-    def opened(self) -> Any:
-        return self._worker if isinstance(self._worker, DualExportError) else self._worker.opened
+    def open(self) -> Any:
+        try:
+            self._worker = self._make(self._threads)
+        except DualExportError as error:
+            return error
+        return self._worker.info
 
-    def run(self, task: Any) -> Any:
-        return answer(self._worker.run, task)
+    def run(self, jobs: Sequence[Any]) -> Answer[Any]:
+        return run_all(self._worker, jobs)
+
+    def close(self) -> tuple[str, ...]:
+        return self._worker.close()
+
+
+def _submit(actor: Any, jobs: Sequence[Any]) -> Any:
+    return actor.run.remote(jobs).future()
+
+
+def _close(actor: Any, note: Notify) -> None:
+    """Close the actor's runners; one that is gone has closed them."""
+    try:
+        messages = ray.get(actor.close.remote())
+    except ray.exceptions.RayActorError:
+        return
+    for message in messages:
+        note(message)
 
 
 @contextmanager
@@ -108,16 +127,3 @@ def _share_processors(workers: int | None, on_gpu: bool) -> tuple[int, int]:
             fix="run with fewer --workers, or add machines",
         )
     return fitting[-1], count
-
-
-def _make_lane(actor: Any) -> Callable[[Any], Any]:
-    def lane(task: Any) -> Any:
-        try:
-            result = ray.get(actor.run.remote(task))
-        except ray.exceptions.RayActorError as error:
-            raise LaneLostError from error
-        if isinstance(result, DualExportError):
-            raise result
-        return result
-
-    return lane

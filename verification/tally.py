@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.types import Array, Clip
+from ..core.types import Array
 from .limits import LimitCheck
+from .logits import View
 from .measures import PairedTest, Share, cosine, kl_divergence, mcnemar_exact, signal_to_noise_db, softmax
 
 WORST_CLIPS = 10
@@ -99,19 +100,6 @@ class ComparisonReport:
     @property
     def failed_checks(self) -> tuple[LimitCheck, ...]:
         return tuple(check for check in self.checks if not check.passed)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Which clip it was; its pixels are gone by now."""
-
-    name: str
-    view: int
-    label: str | None = None
-
-    @classmethod
-    def of(cls, clip: Clip) -> View:
-        return cls(clip.name, clip.view, clip.label)
 
 
 @dataclass(frozen=True, slots=True)

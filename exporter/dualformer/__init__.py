@@ -1,1 +1,1 @@
-"""TODO."""
+"""The DualFormer network: its modules, shapes and token selection."""

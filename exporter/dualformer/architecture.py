@@ -1,4 +1,4 @@
-"""What tells one DualFormer from another: its size, and which tokens it goes on with. Needs neither torch nor onnx."""
+"""The configuration of a DualFormer: its size, and which tokens it goes on with. Needs neither torch nor onnx."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DualFormerConfig:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How videos become clips for this network."""
+        """Rules by which videos become clips for this network."""
         return Preprocessing(frames=self.frames, size=IMAGE_SIZE)
 
     @property

@@ -17,7 +17,7 @@ NORMALIZATION_EPSILON = 1e-5
 
 
 class ScoreNetwork(nn.Module):
-    """How informative each token is: (groups, tokens, width) -> (groups, tokens).
+    """Scores tokens by how informative they are: (groups, tokens, width) -> (groups, tokens).
 
     Half of the channels stay each token's own, the other half is replaced by its mean over the group. A group
     is a clip's frames, or a frame's tokens.

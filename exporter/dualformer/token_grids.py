@@ -1,4 +1,4 @@
-"""How many tokens each stage of DualFormer works on, with and without token selection, and what layers make of them.
+"""Grids of tokens: those that each stage of DualFormer works on, with and without selection, and its windows and keys.
 
 Windows have no parameters and adapt to a smaller grid; pyramid convolutions keep the kernels that they were trained
 with, and fewer keys come out of them. Needs neither torch nor onnx.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Rewrites of the network into fewer layers that compute the same."""

@@ -18,7 +18,7 @@ from .token_order import TokenOrder
 
 
 class RowSelector(nn.Module):
-    """What both kinds share: rows of `grid`, in grid order (tokens * batch, channels) -> rows of `order`.
+    """The base of both kinds: rows of `grid`, in grid order (tokens * batch, channels) -> rows of `order`.
 
     They take the rows to keep some of, and the same rows embedded, to score.
     """

@@ -45,7 +45,7 @@ class TokenOrder:
 
     @property
     def is_grid(self) -> bool:
-        """Whether this is the order (frame, height, width, clip)."""
+        """True for the order (frame, height, width, clip)."""
         return self.window == self.grid or self.window_tokens == 1
 
     def from_grid(self, rows: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Verification of exported folders against their reference."""

@@ -7,29 +7,34 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ...core.choices import Precision
 from ...core.errors import ManifestError, QuantizationError, RunnerError
 from ...core.extras import needing_extra
+from ...core.plain import to_plain
 from ...core.reporter import Reporter
+from ...core.runner import open_noting
 from ...core.types import Artifact
+from ...report.document import Bisection, Reached
 from ..sensitivity import SENSITIVITY_CLIPS, open_graph
 from .inputs import has_unknown_labels, open_reference
 
 if TYPE_CHECKING:
     from ...calibration.restore import QuantizedGraph
     from ...core.manifest import Manifest
+    from ...runtimes.stored_runner import CachedRunner
     from ...verification.compare import Comparison
     from ...verification.limits import Limits
-    from ...verification.recorded import RecordedRunner
     from ...verification.tally import ComparisonReport
-    from .job import Lineup
+    from .job import VerifyJob
     from .sections import Evidence
 
 
 @dataclass(frozen=True, slots=True)
-class Bisection:
+class Found:
     """The layers of one file that have to be in `rest`, the precision around INT8, for it to hold its limits.
 
     `command` makes such a file, with the layers as `patterns`; `report` is what the file was found to reach with them.
@@ -57,39 +62,34 @@ class Bisection:
             return f"{self.artifact} holds its limits with no layer left in INT8 only: use the {rest} file"
         return f"{self.artifact} holds its limits with {', '.join(self.patterns)} in {rest}"
 
-    def document(self) -> dict[str, Any]:
-        """What JSON and reports hold of it."""
-        figures = ("clips", "top1_agreement", "cosine", "kl_divergence", "snr_db")
-        return {
-            "artifact": self.artifact,
-            "remark": self.remark,
-            "layers": self.layers,
-            "patterns": self.patterns,
-            "command": self.command,
-            "graphs_tried": self.graphs_tried,
-            "reaches": {name: getattr(self.report, name) for name in figures} if self.report else None,
-        }
+    def document(self) -> Bisection:
+        """The part of it that JSON and reports hold."""
+        figures = {name: getattr(self.report, name) for name in Reached.__struct_fields__} if self.report else None
+        reaches = msgspec.convert(to_plain(figures), Reached | None)
+        return Bisection(
+            self.artifact, self.remark, self.layers, self.patterns, self.command, self.graphs_tried, reaches
+        )
 
 
 def bisect_failures(
-    lineup: Lineup, evidence: Evidence, comparison: Comparison, reporter: Reporter
-) -> list[dict[str, Any]]:
+    job: VerifyJob, evidence: Evidence, comparison: Comparison, reporter: Reporter
+) -> tuple[Bisection, ...]:
     """Bisect every INT8 graph that ran and misses a limit; what is not bisected is noted, with the reason."""
     reports = {report.artifact: report for report in comparison.reports if not report.passed}
     if not reports:
         reporter.note("nothing to bisect: every artifact holds its limits")
     found = []
-    for artifact in lineup.artifacts:
+    for artifact in job.artifacts:
         name = artifact.path.name
         if name not in reports:
             continue
         try:
             _require_bisectable(artifact, reports[name])
             with needing_extra("verify --bisect"):
-                found.append(_bisect(artifact, lineup, evidence, reporter).document())
+                found.append(_bisect(artifact, job, evidence, reporter).document())
         except (QuantizationError, ManifestError, RunnerError) as error:
             reporter.note(f"{name} is not bisected: {error}; {error.fix}")
-    return found
+    return tuple(found)
 
 
 def _require_bisectable(artifact: Artifact, report: ComparisonReport) -> None:
@@ -101,12 +101,12 @@ def _require_bisectable(artifact: Artifact, report: ComparisonReport) -> None:
         raise QuantizationError(f"it did not run ({report.failure})", fix="make it again with `dualexport int8`")
 
 
-def _bisect(artifact: Artifact, lineup: Lineup, evidence: Evidence, reporter: Reporter) -> Bisection:
+def _bisect(artifact: Artifact, job: VerifyJob, evidence: Evidence, reporter: Reporter) -> Found:
     """Look for whole blocks first, then for the layers of those that it takes."""
     from ...calibration.linear_layers import block_of
     from ...calibration.restore import rank_damage, read_quantized
     from ...calibration.search import find_smallest
-    from ...verification.recorded import RecordedRunner
+    from ...runtimes.stored_runner import CachedRunner
 
     base = _find_base(artifact, evidence.manifest)
     graph = read_quantized(artifact.path, base.path)
@@ -117,16 +117,16 @@ def _bisect(artifact: Artifact, lineup: Lineup, evidence: Evidence, reporter: Re
         found = find_smallest(ranked, lambda chosen: trials.passes(frozenset().union(*chosen)))
         return tuple(layer for layer in graph.layers if any(layer in group for group in found))
 
-    reference, _ = open_reference(lineup.manifest, lineup.checkpoint, lineup.reference)
-    with reference, RecordedRunner(reference) as recorded:
-        trials = _Trials(artifact.path.name, graph, evidence, recorded, lineup.limits[artifact.path.name], reporter)
+    reference = open_reference(job.manifest, job.checkpoint, job.reference)
+    with open_noting(reference, reporter.note), CachedRunner(reference) as cached:
+        trials = _Trials(artifact.path.name, graph, evidence, cached, job.limits[artifact.path.name], reporter)
         if not trials.passes(frozenset(graph.layers)):
-            return Bisection(artifact.path.name, base.precision, len(trials.reports))
+            return Found(artifact.path.name, base.precision, len(trials.reports))
         layers = narrow([frozenset(block) for _, block in groupby(graph.layers, key=block_of)])
         layers = narrow([frozenset((layer,)) for layer in layers])
     patterns, command = _write_command(artifact, evidence.manifest, graph, layers)
     report = trials.reports[frozenset(layers)]
-    return Bisection(artifact.path.name, base.precision, len(trials.reports), layers, patterns, command, report)
+    return Found(artifact.path.name, base.precision, len(trials.reports), layers, patterns, command, report)
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class _Trials:
     name: str
     graph: QuantizedGraph
     evidence: Evidence
-    reference: RecordedRunner
+    reference: CachedRunner
     limits: Limits
     reporter: Reporter
     reports: dict[frozenset[str], ComparisonReport] = field(default_factory=dict)
@@ -153,7 +153,6 @@ class _Trials:
         task = f"bisecting {self.name}: graph {len(self.reports) + 1}, {len(layers)} layers unquantized"
         manifest, clips = self.evidence.manifest, self.evidence.clips
         names = None if has_unknown_labels(manifest, clips) else manifest.labels
-        self.reference.rewind()
         with open_graph(self.graph.without(layers)) as runner:
             candidates = {self.name: Candidate(runner, self.limits)}
             compared = compare(

@@ -1,138 +1,158 @@
-"""The JSON document of a verification: what `--json` prints, and what every report is made from."""
+"""Makes the document of a verification from what was compared and measured."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from ...core.errors import GraphError, PlanError
+from ...core.manifest import Manifest, tool_versions
+from ...core.plain import to_plain
 from ...core.types import Artifact, Clip
+from ...report.document import (
+    FORMAT,
+    Accuracy,
+    ArtifactReport,
+    Decision,
+    Document,
+    Network,
+    Reference,
+    SkippedVideo,
+    Verification,
+    Work,
+)
+from ...verification.compare import Comparison
+from ...verification.tally import ComparisonReport
 from .. import parity
 from .inputs import has_unknown_labels
+from .sections import Sections
 
-if TYPE_CHECKING:
-    from ...core.manifest import Manifest
-    from ...verification.compare import Comparison
-    from ...verification.tally import ComparisonReport
-
-FORMAT = 1  # of the document; raised when a reader of the former would misread it
 FEW_VIDEOS = 30
+EVEN_ERROR_FIX = (
+    "no single block is to blame: use a more precise file, find INT8 layers to leave out with --bisect, or allow more "
+    "with --limits"
+)
 
 
 def document_verification(
-    manifest: Manifest, comparison: Comparison, clips: Iterable[Clip], parts: Mapping[str, Any], *, pictures: bool
-) -> dict[str, Any]:
-    """All that a verification found; `parts` are what else was measured, under the names that reports know.
-
-    With pictures, the worst clips come with some of their frames.
-    """
-    from ...core.manifest import tool_versions
-
-    artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
-    return {
-        "format": FORMAT,
-        "tools": tool_versions(),
-        "passed": comparison.passed,
-        "decision": _decide(manifest, comparison, clips),
-        "network": {
-            "name": manifest.name,
-            "size": manifest.size,
-            "classes": manifest.classes,
-            "labels": manifest.labels,
-            "random_weights": manifest.weights.are_random,
-            "selections": [str(selection) for selection in manifest.selections],
-        },
-        "reference": {
-            "name": comparison.reference,
-            "clips": comparison.clips,
-            "videos": comparison.videos,
-            "labelled": comparison.labelled,
-            "accuracy": comparison.accuracy,
-            "accuracy_unknown": None if comparison.labelled else _explain_no_accuracy(manifest, clips),
-        },
-        "reports": _document_reports(comparison, artifacts, clips if pictures else ()),
-        "skipped": parity.list_skipped(clips),
-        **parts,
-        "manifest": json.loads(manifest.path.read_text(encoding="utf-8")),
-    }
+    manifest: Manifest, comparison: Comparison, clips: Iterable[Clip], sections: Sections, *, pictures: bool
+) -> Verification:
+    """All that one verification found; with pictures, the worst clips come with some of their frames."""
+    return Verification(
+        folder=str(manifest.folder),
+        format=FORMAT,
+        tools=tool_versions(),
+        passed=comparison.passed,
+        decision=_decide(manifest, comparison, clips),
+        network=Network(
+            name=manifest.name,
+            size=manifest.size.value,
+            classes=manifest.classes,
+            labels=manifest.labels,
+            random_weights=manifest.weights.are_random,
+            selections=tuple(map(str, manifest.selections)),
+        ),
+        reference=_document_reference(manifest, comparison, clips),
+        reports=_document_reports(manifest, comparison, clips if pictures else ()),
+        skipped=tuple(SkippedVideo(one.name, one.reason) for one in parity.list_skipped(clips)),
+        environment=sections.environment,
+        latency=sections.latency,
+        layers=sections.layers,
+        plans=sections.plans,
+        bisection=sections.bisection,
+        manifest=json.loads(manifest.path.read_text(encoding="utf-8")),
+    )
 
 
-def combine_documents(documents: Mapping[Path, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """One document of several verifications by folder: the decision over all, then each; a single one is itself."""
-    if len(documents) == 1:
-        return next(iter(documents.values()))
-    return {
-        "format": FORMAT,
-        "passed": all(document["passed"] for document in documents.values()),
-        "decision": _decide_over(documents.values()),
-        "networks": [{"folder": folder, **document} for folder, document in documents.items()],
-    }
+def combine_documents(networks: Sequence[Verification]) -> Document:
+    """The verifications of several networks, and the decision over all; that of a single one is its own."""
+    return Document(tuple(networks), networks[0].decision if len(networks) == 1 else _decide_over(networks))
 
 
-def _decide_over(documents: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+def choose_fix(network: Verification) -> str:
+    """A way out for the first artifact that misses a limit: the cause, where one was found, else how to look for it."""
+    failed = next((report.artifact for report in network.reports if not report.passed), None)
+    layers = [one for one in network.layers or () if one.artifact == failed]
+    found = [one.remark for one in layers if one.enters_at is not None]
+    found += [one.remark for one in network.bisection or () if one.artifact == failed]
+    return "; ".join(found) or (EVEN_ERROR_FIX if layers else parity.PARITY_FIX)
+
+
+def _decide_over(networks: Sequence[Verification]) -> Decision:
     """To ship all networks, or why not; a line that all of them have stands there once, without a name."""
-    found: dict[str, list[str]] = {}
-    for kind in ("reasons", "caveats"):
-        lines = [(document["network"]["name"], line) for document in documents for line in document["decision"][kind]]
-        counts = Counter(line for _, line in lines)
-        named = (
-            line if counts[line] == len(documents) or line.startswith(name) else f"{name}: {line}"
-            for name, line in lines
-        )
-        found[kind] = list(dict.fromkeys(named))
-    return {"ship": all(document["decision"]["ship"] for document in documents), **found}
+    reasons = [(one.network.name, line) for one in networks for line in one.decision.reasons]
+    caveats = [(one.network.name, line) for one in networks for line in one.decision.caveats]
+    ship = all(one.decision.ship for one in networks)
+    return Decision(ship, _name_lines(reasons, len(networks)), _name_lines(caveats, len(networks)))
 
 
-def _document_reports(
-    comparison: Comparison, artifacts: Mapping[str, Artifact], clips: Iterable[Clip]
-) -> list[dict[str, Any]]:
+def _name_lines(lines: Sequence[tuple[str, str]], networks: int) -> tuple[str, ...]:
+    """Each different line once, behind its network's name where not all networks have it."""
+    counts = Counter(line for _, line in lines)
+    named = (line if counts[line] == networks or line.startswith(name) else f"{name}: {line}" for name, line in lines)
+    return tuple(dict.fromkeys(named))
+
+
+def _document_reference(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> Reference:
+    return Reference(
+        name=comparison.reference,
+        clips=comparison.clips,
+        videos=comparison.videos,
+        labelled=comparison.labelled,
+        accuracy=msgspec.convert(to_plain(comparison.accuracy), Accuracy | None),
+        accuracy_unknown=None if comparison.labelled else _explain_no_accuracy(manifest, clips),
+    )
+
+
+def _document_reports(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> tuple[ArtifactReport, ...]:
     """Every artifact's report, its worst clips with their pictures."""
     from ...clips.thumbnails import draw_thumbnails
 
+    artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
     wanted = {(clip.name, clip.view) for report in comparison.reports for clip in report.worst}
     pictures = draw_thumbnails(clips, wanted)
-    documents = []
-    for report in comparison.reports:
-        document = _document_report(report, artifacts[report.artifact])
-        for clip in document["worst"]:
-            clip["thumbnail"] = pictures.get((clip["name"], clip["view"]))
-        documents.append(document)
-    return documents
+    return tuple(_document_report(report, artifacts[report.artifact], pictures) for report in comparison.reports)
 
 
-def _document_report(report: ComparisonReport, artifact: Artifact) -> dict[str, Any]:
-    return {
+def _document_report(
+    report: ComparisonReport, artifact: Artifact, pictures: Mapping[tuple[str, int], str]
+) -> ArtifactReport:
+    is_there = artifact.path.is_file()
+    worst = [{**asdict(clip), "thumbnail": pictures.get((clip.name, clip.view))} for clip in report.worst]
+    figures = {
         **asdict(report),
+        "worst": worst,
         "passed": report.passed,
         "worst_clip": report.worst_clip,
         "precision": artifact.precision,
         "graph": artifact.graph,
         "format": artifact.format,
-        "work": _count_work(artifact) if artifact.path.is_file() else None,
-        "size_bytes": artifact.path.stat().st_size if artifact.path.is_file() else None,
+        "work": _count_work(artifact) if is_there else None,
+        "size_bytes": artifact.path.stat().st_size if is_there else None,
         "sha256": artifact.sha256,
     }
+    return msgspec.convert(to_plain(figures), ArtifactReport)
 
 
-def _count_work(artifact: Artifact) -> dict[str, Any] | None:
-    """Multiply-accumulates a clip that an ONNX file asks for, and their shares by precision."""
+def _count_work(artifact: Artifact) -> Work | None:
     if artifact.format != "onnx":
         return None
-    from ...core.errors import GraphError, PlanError
     from ...graphs.work import read_graph_work
 
     try:
         work = read_graph_work(artifact.path)
     except (GraphError, PlanError):  # it did not run either, and its report says so
         return None
-    return {"gmacs_a_clip": sum(work.macs.values()) / artifact.inputs[0].shape[0] / 1e9, "shares": work.shares}
+    gmacs = sum(work.macs.values()) / artifact.inputs[0].shape[0] / 1e9
+    return Work(gmacs, work.shares)
 
 
-def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> dict[str, Any]:
-    """Whether to ship, what speaks against it, and what the evidence does not cover."""
+def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -> Decision:
+    """To ship or not: what speaks against it, and what the evidence does not cover."""
     against = [f"{report.artifact}: {reason}" for report in comparison.reports for reason in _list_reasons(report)]
     if manifest.weights.are_random:
         against.append("the weights are random: this is no trained network")
@@ -145,7 +165,7 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
         caveats.append(f"{_explain_no_accuracy(manifest, clips)}: agreement was measured, accuracy was not")
     if len(comparison.reports) < len(manifest.artifacts):
         caveats.append(f"{len(manifest.artifacts) - len(comparison.reports)} artifacts of the manifest were left out")
-    return {"ship": not against, "reasons": against, "caveats": caveats}
+    return Decision(not against, tuple(against), tuple(caveats))
 
 
 def _explain_no_accuracy(manifest: Manifest, clips: Iterable[Clip]) -> str:

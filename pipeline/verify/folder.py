@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...core.choices import Reference
 from ...core.reporter import Reporter
 from ...core.types import Artifact, Clip
+from ...report.document import Verification
 from .. import parity
 from ..runners import limits_of
 from . import inputs
 from .bisect import bisect_failures
 from .document import document_verification
-from .job import Lineup
-from .sections import Evidence, gather_evidence
-from .spread import Spread, compare_lineup
+from .job import VerifyJob
+from .sections import Evidence, gather_sections
+from .spread import Spread, compare_clips
 
 if TYPE_CHECKING:
     from ...core.manifest import Manifest
@@ -45,13 +46,13 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One folder's verification; `document` is what `--json` prints. `own_clips`: they came with the reference."""
+    """One folder's verification; `document` is its part of the document. `own_clips`: they came with the reference."""
 
     manifest: Manifest
     comparison: Comparison
     clips: Iterable[Clip]
     own_clips: bool
-    document: Mapping[str, Any]
+    document: Verification
 
 
 def verify_folder(
@@ -67,14 +68,17 @@ def verify_folder(
     defaults = choose_defaults(selects_tokens=bool(manifest.selections))
     allowed = read_limits(options.limits, defaults)
     held = {artifact.path.name: limits_of(artifact, allowed, options.tolerance) for artifact in artifacts}
-    lineup = Lineup(manifest, artifacts, options.reference, options.checkpoint, held)
+    job = VerifyJob(manifest, artifacts, options.reference, options.checkpoint, held)
     given = parity.open_clips(options.clips, manifest.preprocessing, options.views, options.skip_unreadable)
     labelled = inputs.label_clips(given, options.labels)
-    comparison, source = compare_lineup(lineup, labelled, options.spread, reporter)
+    comparison, source, store = compare_clips(job, labelled, options.spread, reporter)
     ran = [artifact for artifact, one in zip(artifacts, comparison.reports, strict=True) if one.failure is None]
     basis = Evidence(manifest, ran, source, options.checkpoint)
-    parts = gather_evidence(basis, reporter, plan=options.plan, layers=options.layers)
-    parts["bisection"] = bisect_failures(lineup, basis, comparison, reporter) if options.bisect else None
+    sections = gather_sections(basis, reporter, plan=options.plan, layers=options.layers)
+    if options.bisect:
+        sections = replace(sections, bisection=bisect_failures(job, basis, comparison, reporter))
     reporter("writing the report")
-    document = document_verification(manifest, comparison, source, parts, pictures=options.pictures)
+    document = document_verification(manifest, comparison, source, sections, pictures=options.pictures)
+    if store is not None:
+        store.discard()
     return Verified(manifest, comparison, source, options.reference is Reference.EXPECTED, document)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ...core.choices import Precision, Reference, Runtime
 from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError
 from ...core.extras import needing_extra
-from ...core.reporter import Reporter
-from ...core.runner import Runner
+from ...core.logit_store import REFERENCE_NAME
+from ...core.reporter import Notify, Reporter
+from ...core.runner import Runner, open_noting
 from ...core.types import Artifact, Clip
 from ..runners import choose_artifact, list_artifacts, open_beside_others, open_network
 
@@ -64,27 +65,24 @@ def select_artifacts(
 
 def open_reference(
     manifest: Manifest, checkpoint: Path | None, reference: Reference, threads: int | None = None
-) -> tuple[Runner, Iterable[Clip] | None]:
-    """What artifacts are compared with, and its clips where they are its own."""
+) -> Runner:
+    """Open what artifacts are compared with."""
     if reference is Reference.TORCH:
-        return _open_torch(manifest, checkpoint, threads), None
+        return _open_torch(manifest, checkpoint, threads)
     if reference is Reference.STORED:
-        from ...runtimes.stored_runner import FILE_NAME as STORED_NAME
-        from ...runtimes.stored_runner import StoredReference
+        from ...runtimes.stored_runner import open_stored
 
-        path = manifest.folder / STORED_NAME
-        return StoredReference(path, describe_network(manifest), manifest.preprocessing), None
+        return open_stored(manifest.folder / REFERENCE_NAME, describe_network(manifest), manifest.preprocessing)
     if reference is Reference.EXPECTED:
-        from ...runtimes.expected import FILE_NAME, ExpectedRunner
+        from ...runtimes.expected import FILE_NAME, read_expected
 
-        stored = ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing)
-        return stored, stored.clips
+        return read_expected(manifest.folder / FILE_NAME, manifest.preprocessing)
     from ...core.manifest import check_artifact
 
     artifact = require_fp32(manifest)
     check_artifact(artifact)
     with needing_extra("verify"):
-        return open_beside_others(artifact, threads), None
+        return open_beside_others(artifact, threads)
 
 
 def note_reference(manifest: Manifest, reference: Reference, reporter: Reporter) -> None:
@@ -137,11 +135,15 @@ def require_fp32(manifest: Manifest) -> Artifact:
 
 
 def open_candidates(
-    artifacts: Sequence[Artifact], limits: Mapping[str, Limits], opened: ExitStack, threads: int | None = None
+    artifacts: Sequence[Artifact],
+    limits: Mapping[str, Limits],
+    opened: ExitStack,
+    note: Notify,
+    threads: int | None = None,
 ) -> dict[str, Candidate]:
-    """A runner an artifact, closed with `opened`; what is gone, changed or does not load is a candidate that failed.
+    """Open a runner an artifact; one that is gone, changed or does not load is a candidate that failed.
 
-    `limits` are by file name.
+    `limits` are by file name. The runners are closed with `opened`, and errors of that are noted.
     """
     from ...core.manifest import check_artifact
     from ...verification.compare import Candidate
@@ -151,7 +153,7 @@ def open_candidates(
         name = artifact.path.name
         try:
             check_artifact(artifact)
-            runner = opened.enter_context(open_beside_others(artifact, threads))
+            runner = opened.enter_context(open_noting(open_beside_others(artifact, threads), note))
             candidates[name] = Candidate(runner, limits[name])
         except DualExportError as error:
             candidates[name] = Candidate(None, limits[name], str(error))

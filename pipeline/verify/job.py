@@ -1,31 +1,34 @@
-"""Who takes part in a verification, and what runs them all on a portion of the clips, in whichever process."""
+"""A verification's job: the reference and the candidates to compare, and the worker that runs them on batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
+from ...clips.listing import Video
+from ...clips.source import ClipSource
 from ...core.choices import Reference
-from ...core.runner import Runner
+from ...core.logit_store import key_of
+from ...core.manifest import Manifest, tool_versions
+from ...core.reporter import Notify
+from ...core.runner import Runner, open_noting
 from ...core.types import Artifact, Clip
+from ...runtimes.machine.environment import read_environment
+from ...verification.compare import Candidate, CandidateInfo, Inference, group_videos
+from ...verification.limits import Limits
+from ...verification.logits import BatchLogits, join_logits
 from . import inputs
 
-if TYPE_CHECKING:
-    from ...clips.listing import Video
-    from ...clips.source import ClipSource
-    from ...core.manifest import Manifest
-    from ...verification.compare import Candidate, Entry, GroupLogits
-    from ...verification.limits import Limits
-    from ...verification.portions import PortionLogits
+MOST_DECODERS = 4  # threads of a worker that decode
 
 
 @dataclass(frozen=True, slots=True)
-class Lineup:
+class VerifyJob:
     """A reference, and the artifacts that are compared with it, within limits by file name. Pickles."""
 
     manifest: Manifest
@@ -34,124 +37,124 @@ class Lineup:
     checkpoint: Path | None
     limits: Mapping[str, Limits]
 
-    def open(
-        self, opened: ExitStack, threads: int | None = None
-    ) -> tuple[Runner, Iterable[Clip] | None, dict[str, Candidate]]:
-        """The reference's runner, its own clips where it has some, and the candidates; closed with `opened`."""
-        reference, clips = inputs.open_reference(self.manifest, self.checkpoint, self.reference, threads)
-        opened.enter_context(reference)
-        return reference, clips, inputs.open_candidates(self.artifacts, self.limits, opened, threads)
+    def open(self, opened: ExitStack, note: Notify, threads: int | None = None) -> tuple[Runner, dict[str, Candidate]]:
+        """Open the reference's runner and the candidates; closed with `opened`, which notes what goes wrong then."""
+        reference = inputs.open_reference(self.manifest, self.checkpoint, self.reference, threads)
+        opened.enter_context(open_noting(reference, note))
+        return reference, inputs.open_candidates(self.artifacts, self.limits, opened, note, threads)
 
-    def absolute(self) -> Lineup:
-        """The same with paths that hold in another working folder."""
+    def absolute(self) -> VerifyJob:
+        """Make paths hold in another working folder."""
+        weights = self.manifest.weights
+        if weights.checkpoint is not None and not weights.demo:
+            weights = replace(weights, checkpoint=weights.checkpoint.absolute())
         manifest = replace(
-            self.manifest, folder=self.manifest.folder.absolute(), artifacts=_absolute(self.manifest.artifacts)
+            self.manifest,
+            folder=self.manifest.folder.absolute(),
+            weights=weights,
+            artifacts=_absolute(self.manifest.artifacts),
         )
         checkpoint = self.checkpoint.absolute() if self.checkpoint else None
         return replace(self, manifest=manifest, artifacts=_absolute(self.artifacts), checkpoint=checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What a worker has opened: the reference by name, the largest batch, the entries, and on what it runs."""
+class WorkerInfo:
+    """The runners of a worker: the reference by name, the largest batch, the candidates; and the machine."""
 
     reference: str
     batch: int
-    entries: Mapping[str, Entry]
+    candidates: Mapping[str, CandidateInfo]
     versions: Mapping[str, str]
     processor: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
-    """Some consecutive videos of a source, and which is the first, by which portions are ordered."""
+class Batch:
+    """Some consecutive videos of a source, which are inferred together; batches are numbered in order."""
 
+    number: int
     videos: tuple[Video, ...]
-    start: int
 
 
-class PortionWorker:
-    """All runners of a lineup. Clips are decoded on the threads that call `run`, and inferred on one of its own.
+class VerifyWorker:
+    """All runners of a job. The next batches are decoded in threads while one is inferred.
 
-    So that the next clips are decoded while these are inferred, `run` has to be called on two threads or more.
+    `source` says how videos become clips. Without `threads`, the libraries choose in how many they compute.
     """
 
-    def __init__(self, lineup: Lineup, source: ClipSource, threads: int | None = None) -> None:
-        self._lineup, self._source, self._threads = lineup, source, threads
-        self._failed: dict[str, tuple[int, str]] = {}  # by artifact: the start of the portion it broke off in, and how
-        self._stack = ExitStack()
-        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+    def __init__(self, job: VerifyJob, source: ClipSource, threads: int | None = None) -> None:
+        self._source = source
+        self._decoders = min(MOST_DECODERS, max(2, (threads or os.cpu_count() or 1) // 2))
+        self._opened = ExitStack()
+        self._errors: list[str] = []
         try:
-            self.opened = self._inference.submit(self._open).result()
+            reference, candidates = job.open(self._opened, self._errors.append, threads)
         except BaseException:
             self.close()
             raise
-
-    def run(self, portion: Portion) -> PortionLogits:
-        """Decode and infer. Raises ClipError for a video that cannot be read, where that is not to be skipped."""
-        from ...verification.compare import group_videos
-        from ...verification.portions import PortionLogits
-
-        part = self._source.of(portion.videos)
-        groups = [
-            self._inference.submit(self._infer, portion.start, group, _digest(group)).result()
-            for group in group_videos(part.read(), self.opened.batch)
-        ]
-        return PortionLogits(tuple(groups), tuple((video.name, video.reason) for video in part.skipped))
-
-    def __enter__(self) -> PortionWorker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the runners, when the clips that are at work are done."""
-        self._inference.submit(self._stack.close)
-        self._inference.shutdown()
-
-    def _open(self) -> Opened:
-        from ...core.manifest import tool_versions
-        from ...runtimes.machine.environment import read_environment
-        from ...verification.compare import find_batch
-
-        self._reference, _, self._candidates = self._lineup.open(self._stack, self._threads)
-        return Opened(
-            self._reference.name,
-            find_batch(self._reference, self._candidates),
-            {name: candidate.entry for name, candidate in self._candidates.items()},
+        self._inference = Inference(reference, candidates)
+        environment = read_environment()
+        self.info = WorkerInfo(
+            reference.name,
+            self._inference.batch,
+            {name: candidate.info for name, candidate in candidates.items()},
             tool_versions(),
-            read_environment().cpu,
+            " and ".join(filter(None, (environment.cpu, environment.gpu))) or None,
         )
 
-    def _infer(self, start: int, group: list[Clip], frames: tuple[bytes, ...]) -> GroupLogits:
-        """A candidate that broke off in an earlier portion, by their order, is not asked again."""
-        from ...verification.compare import infer_group
+    def run(self, jobs: Iterable[Batch]) -> Iterator[BatchLogits]:
+        """Decode and infer. Raises ClipError for a video that cannot be read, where that is not to be skipped."""
+        threads = ThreadPoolExecutor(self._decoders, thread_name_prefix="decode")
+        pending: deque[_Reading] = deque()
+        try:
+            for batch in jobs:
+                pending.append(_Reading(batch, self._source.of(batch.videos), self.info.batch, threads))
+                if len(pending) > self._decoders:
+                    yield self._infer(pending.popleft())
+            while pending:
+                yield self._infer(pending.popleft())
+        finally:
+            threads.shutdown(cancel_futures=True)
 
-        asked = {
-            name: replace(candidate, runner=None, failure=self._failed[name][1])
-            if name in self._failed and self._failed[name][0] <= start
-            else candidate
-            for name, candidate in self._candidates.items()
-        }
-        logits = infer_group(self._reference, asked, group)
-        for name, failure in logits.failures.items():
-            if name not in self._failed or start < self._failed[name][0]:
-                self._failed[name] = (start, failure)
-        return replace(logits, frames=frames)
+    def close(self) -> tuple[str, ...]:
+        """Close the runners, and return the errors of that."""
+        self._opened.close()
+        return tuple(self._errors)
+
+    def _infer(self, reading: _Reading) -> BatchLogits:
+        parts = [
+            replace(self._inference.infer(reading.number, clips), frames=frames) for clips, frames in reading.groups()
+        ]
+        return join_logits(parts, tuple((video.name, video.reason) for video in reading.source.skipped))
 
 
-def make_worker(threads: int | None, lineup: Lineup, source: ClipSource) -> PortionWorker:
-    """A worker that computes with so many threads, None for the libraries' own choice."""
-    return PortionWorker(lineup, source, threads)
+class _Reading:
+    """The clips of a batch in groups that are inferred at once; a group is decoded before it is asked for."""
+
+    def __init__(self, batch: Batch, source: ClipSource, size: int, threads: ThreadPoolExecutor) -> None:
+        self.number, self.source = batch.number, source
+        self._groups = ((clips, _digest(clips)) for clips in group_videos(source.read(), size))
+        self._threads = threads
+        self._next = self._read()
+
+    def groups(self) -> Iterator[tuple[list[Clip], tuple[bytes, ...]]]:
+        """Yield each group with its digests."""
+        while (group := self._next.result()) is not None:
+            self._next = self._read()
+            yield group
+
+    def _read(self) -> Future[tuple[list[Clip], tuple[bytes, ...]] | None]:
+        return self._threads.submit(next, self._groups, None)
+
+
+def make_worker(threads: int | None, job: VerifyJob, source: ClipSource) -> VerifyWorker:
+    """Open a worker that computes with so many threads."""
+    return VerifyWorker(job, source, threads)
 
 
 def _digest(group: Sequence[Clip]) -> tuple[bytes, ...]:
     """SHA-256 of the frames of each clip, empty for one that was stored as float32."""
-    from ...core.logit_store import key_of
-
     return tuple(key_of(clip.data) if clip.data.dtype == "uint8" else b"" for clip in group)
 
 

@@ -1,33 +1,37 @@
-"""What a verification shows beside the comparison: the environment, latencies, blocks, plans; None where not known."""
+"""The sections of a verification's document beside the comparison: environment, latency, blocks, plans."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...core.choices import Graph, Precision
+import msgspec
+
+from ...core.choices import Graph
 from ...core.errors import RunnerError
 from ...core.extras import needing_extra
+from ...core.manifest import Manifest
+from ...core.plain import to_plain
 from ...core.reporter import Reporter
 from ...core.types import Artifact, Clip
+from ...report.bench import Latency, Scalar
+from ...report.document import Bisection, BlockErrors, Plan
+from ..latency import read_latency
 
 if TYPE_CHECKING:
-    from ...core.manifest import Manifest
     from ...runtimes.plans.plan import EnginePlan
     from ...verification.blocks import LayerReport
 
-BENCH_FILE, BENCH_FORMAT = "bench.json", 1
 LAYER_CLIPS = 4  # on which blocks are compared; an error shows on one
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is compared, on which clips, and where the checkpoint is."""
+    """The artifacts that are compared, the clips they are compared on, and the checkpoint's place."""
 
     manifest: Manifest
     artifacts: Sequence[Artifact]
@@ -35,16 +39,32 @@ class Evidence:
     checkpoint: Path | None
 
 
-def gather_evidence(evidence: Evidence, reporter: Reporter, *, plan: bool, layers: bool) -> dict[str, Any]:
-    """The parts of the verification's document that `plan` and `layers` ask for, and those that cost nothing."""
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The parts of the document beside the comparison; None for what was not asked for or is not known."""
+
+    environment: dict[str, Scalar]
+    latency: Latency | None
+    layers: tuple[BlockErrors, ...] | None = None
+    plans: tuple[Plan, ...] | None = None
+    bisection: tuple[Bisection, ...] | None = None
+
+
+def gather_sections(evidence: Evidence, reporter: Reporter, *, plan: bool, layers: bool) -> Sections:
+    """The sections that `plan` and `layers` ask for, and those that cost nothing."""
     from ...runtimes.machine.environment import read_environment
 
-    return {
-        "environment": read_environment(),
-        "latency": read_latency(evidence.manifest, reporter),
-        "layers": [_document_layers(one) for one in compare_layers(evidence, reporter)] if layers else None,
-        "plans": _plan_artifacts(evidence.artifacts, reporter) if plan else None,
-    }
+    latency = read_latency(evidence.manifest, reporter)
+    if latency is not None:
+        compared = {artifact.path.name for artifact in evidence.artifacts}
+        verdicts = tuple(verdict for verdict in latency.verdicts if verdict.artifact in compared)
+        latency = msgspec.structs.replace(latency, verdicts=verdicts)
+    return Sections(
+        environment=asdict(read_environment()),
+        latency=latency,
+        layers=tuple(map(_document_blocks, compare_layers(evidence, reporter))) if layers else None,
+        plans=tuple(_plan_artifacts(evidence.artifacts, reporter)) if plan else None,
+    )
 
 
 def compare_layers(evidence: Evidence, reporter: Reporter) -> tuple[LayerReport, ...]:
@@ -71,51 +91,20 @@ def compare_layers(evidence: Evidence, reporter: Reporter) -> tuple[LayerReport,
     return tuple(reports)
 
 
-def _document_layers(report: LayerReport) -> dict[str, Any]:
-    return {**asdict(report), "remark": report.remark}
+def _document_blocks(report: LayerReport) -> BlockErrors:
+    return msgspec.convert(to_plain({**asdict(report), "remark": report.remark}), BlockErrors)
 
 
-def _plan_artifacts(artifacts: Sequence[Artifact], reporter: Reporter) -> list[dict[str, Any]]:
+def _plan_artifacts(artifacts: Sequence[Artifact], reporter: Reporter) -> Iterator[Plan]:
     from ..plan import plan_onnx
 
-    return [_document_plan(plan_onnx(one.path, progress=reporter)) for one in artifacts if one.format == "onnx"]
+    for artifact in artifacts:
+        if artifact.format == "onnx":
+            yield _document_plan(plan_onnx(artifact.path, progress=reporter))
 
 
-def read_latency(manifest: Manifest, reporter: Reporter) -> dict[str, Any] | None:
-    """What `dualexport bench` left beside the manifest of the files that are there now; None where nothing fits.
-
-    `verdicts` say what it means for INT8.
-    """
-    from ..latency import judge_measured
-
-    path = manifest.folder / BENCH_FILE
-    if not path.is_file():
-        return None
-    try:
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        hashes = {artifact.sha256 for artifact in manifest.artifacts}
-        results = [result for result in measured["results"] if result["sha256"] in hashes]
-        if measured["format"] > BENCH_FORMAT:
-            raise ValueError(f"format {measured['format']}")
-        verdicts = [asdict(verdict) for verdict in judge_measured(manifest.artifacts, measured)]
-    except (ValueError, KeyError, TypeError) as error:
-        reporter.note(f"{path} is left out, it is no measurement that can be read: {error}")
-        return None
-    return {**measured, "results": results, "verdicts": verdicts} if results else None
-
-
-def read_verdicts(manifest: Manifest, hashes: Container[str], reporter: Reporter) -> list[dict[str, Any]]:
-    """What `bench` measured of the INT8 graphs with these hashes, and of engines built from them."""
-    latency = read_latency(manifest, reporter)
-    graphs = {one.sha256 for one in manifest.artifacts if one.sha256 in hashes and one.precision is Precision.INT8}
-    names = {one.path.name for one in manifest.artifacts if {one.sha256, one.parent} & graphs}
-    return [verdict for verdict in (latency["verdicts"] if latency else ()) if verdict["artifact"] in names]
-
-
-def _document_plan(plan: EnginePlan) -> dict[str, Any]:
-    """A plan's figures, without its layers."""
+def _document_plan(plan: EnginePlan) -> Plan:
     moved: dict[str, float] = {}
     for layer in plan.layers:
         moved[layer.kind.value] = moved.get(layer.kind.value, 0.0) + layer.moved_bytes / 1e6
-    figures = {key: value for key, value in plan.document().items() if key not in ("layers", "movement", "heaviest")}
-    return {**figures, "moved_mb_by_kind": moved}
+    return msgspec.convert({**to_plain(plan.document()), "moved_mb_by_kind": moved}, Plan)

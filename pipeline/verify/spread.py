@@ -1,8 +1,9 @@
-"""Compares a lineup on any number of videos: spread over lanes, processes or machines, and so that it can go on."""
+"""Comparison of a job's runners on any number of videos: spread over a pool of workers, and so that it can go on."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -10,25 +11,23 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import length_hint
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ...clips.read_ahead import ReadAhead
+from ...clips.source import ClipSource, SkippedVideo
 from ...core.choices import Reference
 from ...core.errors import MissingDependencyError, OutputError, RunnerError
+from ...core.logit_store import REFERENCE_NAME, LogitStore, ReferenceInfo, name_store
 from ...core.reporter import Reporter
 from ...core.types import Clip
+from ...runtimes.stored_runner import StoredRunner
 from ...runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
+from ...verification.compare import Comparison, compare, summarize, track
+from ...verification.logits import BatchLogits, pack_logits, unpack_logits
+from ...verification.pool import Pool, open_processes
 from . import inputs
-from .job import Lineup, Opened, Portion, PortionWorker, make_worker
-
-if TYPE_CHECKING:
-    from ...clips.source import ClipSource
-    from ...verification.compare import Comparison, GroupLogits
-    from ...verification.journal import Journal
-    from ...verification.pool import Crew
-    from ...verification.portions import PortionLogits
-
-MOST_LANES = 4  # of a worker: threads that decode
+from .job import Batch, VerifyJob, VerifyWorker, WorkerInfo, make_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,153 +38,151 @@ class Spread:
     ray: str | None = None
 
 
-def compare_lineup(
-    lineup: Lineup, clips: Iterable[Clip], spread: Spread, reporter: Reporter
-) -> tuple[Comparison, Iterable[Clip]]:
-    """Compare on `clips`, or on those that the reference brings along, and say which it were."""
-    from ...clips.source import ClipSource
-    from ...verification.compare import compare
-
-    inputs.note_reference(lineup.manifest, lineup.reference, reporter)
-    names = inputs.list_class_names(lineup.manifest, clips, reporter)
+def compare_clips(
+    job: VerifyJob, clips: Iterable[Clip], spread: Spread, reporter: Reporter
+) -> tuple[Comparison, Iterable[Clip], LogitStore | None]:
+    """Compare on `clips`, or on those that the reference brings along; return these, and the store of the run."""
+    inputs.note_reference(job.manifest, job.reference, reporter)
+    names = inputs.list_class_names(job.manifest, clips, reporter)
     reporter("loading the reference")
     if isinstance(clips, ClipSource):
-        return compare_videos(lineup, clips, names, spread, reporter), clips
+        comparison, store = compare_videos(job, clips, names, spread, reporter)
+        return comparison, clips, store
     with ExitStack() as opened:
-        reference, own, candidates = lineup.open(opened)
-        source = clips if own is None else own
-        return compare(reference, candidates, ReadAhead(source), names, reporter), source
+        reference, candidates = job.open(opened, reporter.note)
+        source = reference.clips if isinstance(reference, StoredRunner) else clips
+        return compare(reference, candidates, ReadAhead(source), names, reporter), source, None
 
 
 def compare_videos(
-    lineup: Lineup, source: ClipSource, names: tuple[str, ...] | None, spread: Spread, reporter: Reporter
-) -> Comparison:
+    job: VerifyJob, source: ClipSource, names: tuple[str, ...] | None, spread: Spread, reporter: Reporter
+) -> tuple[Comparison, LogitStore | None]:
     """Compare on all videos of `source`, labelled by the class `names`.
 
-    The same figures to the last digit, however they are spread. Results are kept in a journal beside the manifest
-    until all are there; the reference's logits stay then.
+    The same figures to the last digit, however they are spread. Results are kept in a store beside the manifest, which
+    is returned closed, for the caller to discard when the reports are written; None where it cannot be written.
+    The reference's logits stay for machines without PyTorch.
     """
-    from ...verification.compare import summarize, track
-
     with ExitStack() as opening:
-        crew = opening.enter_context(_open_crew(lineup, source.of(()), spread))
-        opened = _require_alike(crew.opened, reporter)
-        journal = _open_journal(lineup, source, opened, opening, reporter)
-        results = opening.enter_context(closing(_compute(crew, _split(source, opened.batch), journal, reporter)))
-        groups = track(_unpack(results, source), length_hint(source), reporter)
+        pool = opening.enter_context(_open_pool(job.absolute(), source.of(()), spread, reporter))
+        info = _require_alike(pool.workers, reporter)
+        store = _open_store(job, source, info, reporter)
+        if store is not None:
+            opening.callback(store.close)
+        results = opening.enter_context(closing(_compute(pool, _split(source, info.batch), store, reporter)))
+        batches = track(_count(results, source), length_hint(source), reporter)
         try:
-            comparison = summarize(opened.reference, opened.entries, groups, names)
+            comparison = summarize(info.reference, info.candidates, batches, names)
         except BaseException:
-            if journal is not None and journal.clips:
-                reporter.note(f"{journal.clips} clips are kept: the same command goes on behind them")
+            if store is not None and not store.is_empty:
+                reporter.note("what was computed is kept: the same command goes on behind it")
             raise
-        if journal is not None:
-            _finish(lineup, opened, journal, reporter)
-        return comparison
+        if store is not None and job.reference is Reference.TORCH:
+            _publish(job, info, store, reporter)
+        return comparison, store
 
 
-def _split(source: ClipSource, batch: int) -> list[Portion]:
-    """Portions that fill a batch, the same in every run."""
+def _split(source: ClipSource, batch: int) -> list[Batch]:
+    """Split into batches, the same in every run."""
     size, videos = -(-batch // source.views), source.videos
     return [
-        Portion(tuple(replace(video, path=video.path.absolute()) for video in videos[start : start + size]), start)
-        for start in range(0, len(videos), size)
+        Batch(number, tuple(replace(video, path=video.path.absolute()) for video in videos[start : start + size]))
+        for number, start in enumerate(range(0, len(videos), size))
     ]
 
 
 def _compute(
-    crew: Crew[Portion, PortionLogits],
-    portions: Sequence[Portion],
-    journal: Journal | None,
-    reporter: Reporter,
-) -> Generator[PortionLogits]:
-    """What the journal holds, then what is computed, which it gets."""
-    from ...verification.lanes import deal
-
-    done = 0
-    if journal is not None:
-        for result in journal.replay(map(_key, portions)):
+    pool: Pool[Batch, BatchLogits], batches: Sequence[Batch], store: LogitStore | None, reporter: Reporter
+) -> Generator[BatchLogits]:
+    """Yield what the store holds, then what is computed, which it gets."""
+    keys = [_key(batch) for batch in batches]
+    done = clips = 0
+    if store is not None:
+        for logits in map(unpack_logits, store.replay(keys)):
             done += 1
-            yield result
+            clips += len(logits.clips)
+            yield logits
         if done:
-            reporter.note(f"going on after {journal.clips} clips of an earlier run, in {journal.path}")
-    rest = portions[done:]
-    with closing(deal(rest, crew.lanes)) as results:
-        for portion, result in zip(rest, results, strict=True):
-            if journal is not None:
-                journal.append(_key(portion), result)
-            yield result
+            reporter.note(f"going on after {clips} clips of an earlier run, in {store.path}")
+    for key, logits in zip(keys[done:], pool.map(batches[done:]), strict=True):
+        if store is not None:
+            store.append(key, pack_logits(logits), _reference_rows(logits))
+        yield logits
 
 
-def _unpack(results: Iterable[PortionLogits], source: ClipSource) -> Iterator[GroupLogits]:
-    """The groups of all portions; at their end `source` says which videos were skipped."""
-    from ...clips.source import SkippedVideo
+def _reference_rows(logits: BatchLogits) -> dict[bytes, Any]:
+    return {frames: row for frames, row in zip(logits.frames, logits.reference, strict=True) if frames}
 
+
+def _count(results: Iterable[BatchLogits], source: ClipSource) -> Iterator[BatchLogits]:
+    """Yield all results; at their end `source` says which videos were skipped."""
     skipped: list[SkippedVideo] = []
     clips = 0
     for result in results:
-        clips += result.clips
+        clips += len(result.clips)
         skipped += (SkippedVideo(*one) for one in result.skipped)
-        yield from result.groups
+        yield result
     source.skipped = tuple(skipped)
     if not clips:
         raise source.nothing_read()
 
 
-def _key(portion: Portion) -> str:
-    """By which a result is known to be of these videos: their names, labels, sizes and times of change."""
-    files = [(video.name, video.label, *_stamp(video.path)) for video in portion.videos]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+def _key(batch: Batch) -> str:
+    """Identify videos by name, label, size and time of change; a folder of frames by those of its frames."""
+    videos = [(video.name, video.label, _list_stamps(video.path)) for video in batch.videos]
+    return hashlib.sha256(json.dumps(videos).encode()).hexdigest()
 
 
-def _stamp(path: os.PathLike[str]) -> tuple[int, ...]:
+def _list_stamps(path: Path) -> list[tuple[str, int, int]]:
     try:
-        status = os.stat(path)  # noqa: PTH116
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [os.stat(file)]]  # noqa: PTH116
     except OSError:  # whoever reads it says so
-        return ()
-    return status.st_size, status.st_mtime_ns
+        return []
 
 
 @contextmanager
-def _open_crew(lineup: Lineup, source: ClipSource, spread: Spread) -> Iterator[Crew[Portion, PortionLogits]]:
-    from ...verification.pool import Crew, open_processes
-
-    cores, workers = os.cpu_count() or 1, spread.workers or 1
+def _open_pool(
+    job: VerifyJob, source: ClipSource, spread: Spread, reporter: Reporter
+) -> Iterator[Pool[Batch, BatchLogits]]:
+    workers = spread.workers or 1
     if spread.ray is not None:
-        with _open_ray(lineup.absolute(), source, spread) as crew:
-            yield crew
+        with _open_ray(job, source, spread, reporter) as pool:
+            yield pool
     elif workers > 1:
-        threads = max(1, cores // workers)
-        make = partial(make_worker, threads, lineup=lineup, source=source)
-        with open_processes(make, workers, _count_lanes(threads)) as crew:
-            yield crew
+        make = partial(make_worker, max(1, (os.cpu_count() or 1) // workers), job=job, source=source)
+        with open_processes(make, workers, reporter.note) as pool:
+            yield pool
     else:
-        with PortionWorker(lineup, source) as worker:
-            yield Crew((worker.opened,), ((worker.run,) * _count_lanes(cores),))
+        worker = VerifyWorker(job, source)
+        try:
+            yield Pool((worker.info,), worker.run)
+        finally:
+            for message in worker.close():
+                reporter.note(message)
 
 
 def _open_ray(
-    lineup: Lineup, source: ClipSource, spread: Spread
-) -> AbstractContextManager[Crew[Portion, PortionLogits]]:
-    try:
-        from ...verification.ray_pool import open_ray
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "ray":
-            raise
+    job: VerifyJob, source: ClipSource, spread: Spread, reporter: Reporter
+) -> AbstractContextManager[Pool[Batch, BatchLogits]]:
+    require_ray()
+    from ...verification.ray_pool import open_ray
+
+    make = partial(make_worker, job=job, source=source)
+    on_gpu = any(artifact.format == ENGINE_FORMAT for artifact in job.artifacts)
+    return open_ray(spread.ray or "", make, spread.workers, reporter.note, on_gpu=on_gpu)
+
+
+def require_ray() -> None:
+    """Raise MissingDependencyError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
         raise MissingDependencyError(
             "`dualexport verify --ray` needs ray, which is not installed", fix='pip install "dualexport[ray]"'
-        ) from error
-    make = partial(make_worker, lineup=lineup, source=source)
-    on_gpu = any(artifact.format == ENGINE_FORMAT for artifact in lineup.artifacts)
-    return open_ray(spread.ray or "", make, spread.workers, _count_lanes, on_gpu=on_gpu)
+        )
 
 
-def _count_lanes(threads: int) -> int:
-    return min(MOST_LANES, max(2, threads // 2))
-
-
-def _require_alike(workers: Sequence[Opened], reporter: Reporter) -> Opened:
-    """What all have opened; raises RunnerError where the same clip might get other logits elsewhere."""
+def _require_alike(workers: Sequence[WorkerInfo], reporter: Reporter) -> WorkerInfo:
+    """Return what all have opened; raises RunnerError where the same clip might get other logits elsewhere."""
     first, *others = workers
     for other in others:
         mine, theirs = _list_versions(first), _list_versions(other)
@@ -198,57 +195,50 @@ def _require_alike(workers: Sequence[Opened], reporter: Reporter) -> Opened:
             )
     if len(processors := {worker.processor for worker in workers}) > 1:
         reporter.note(f"the processors differ ({', '.join(map(str, processors))}), and so may the last digits")
-    entries = {
-        name: next((worker.entries[name] for worker in workers if worker.entries[name].failure is not None), entry)
-        for name, entry in first.entries.items()
+    candidates = {
+        name: next((worker.candidates[name] for worker in workers if worker.candidates[name].failure is not None), one)
+        for name, one in first.candidates.items()
     }
-    return replace(first, entries=entries)
+    return replace(first, candidates=candidates)
 
 
-def _list_versions(opened: Opened) -> dict[str, str]:
-    runners = {name: entry.runner for name, entry in opened.entries.items() if entry.failure is None}
-    return {**opened.versions, **runners, "the reference": opened.reference}
+def _list_versions(info: WorkerInfo) -> dict[str, str]:
+    runners = {name: one.runner for name, one in info.candidates.items() if one.failure is None}
+    return {**info.versions, **runners, "the reference": info.reference}
 
 
-def _open_journal(
-    lineup: Lineup, source: ClipSource, opened: Opened, opening: ExitStack, reporter: Reporter
-) -> Journal | None:
-    """The journal of this comparison; None, and a note, where it cannot be written."""
-    from ...verification.journal import Journal, name_journal
-
-    run = _describe_run(lineup, source, opened)
+def _open_store(job: VerifyJob, source: ClipSource, info: WorkerInfo, reporter: Reporter) -> LogitStore | None:
+    """Open the store of this comparison; None, and a note, where it cannot be written."""
+    run = _describe_run(job, source, info)
     try:
-        return opening.enter_context(Journal(lineup.manifest.folder / name_journal(run), run))
+        return LogitStore(job.manifest.folder / name_store(run), run)
     except OutputError as error:
         reporter.note(f"{error}: if this run breaks off, it starts anew")
         return None
 
 
-def _describe_run(lineup: Lineup, source: ClipSource, opened: Opened) -> dict[str, Any]:
-    """All that the logits depend on beside the videos themselves; limits are not among it."""
-    hashes = {artifact.path.name: artifact.sha256 for artifact in lineup.artifacts}
-    onnx = lineup.reference is Reference.ONNX
+def _describe_run(job: VerifyJob, source: ClipSource, info: WorkerInfo) -> dict[str, Any]:
+    """List all that the logits depend on beside the videos themselves; limits are not among it."""
+    hashes = {artifact.path.name: artifact.sha256 for artifact in job.artifacts}
+    onnx = job.reference is Reference.ONNX
     return {
-        "format": 1,
-        "network": inputs.describe_network(lineup.manifest),
-        "reference": [opened.reference, inputs.require_fp32(lineup.manifest).sha256 if onnx else None],
-        "artifacts": {name: [hashes[name], entry.runner, entry.failure] for name, entry in opened.entries.items()},
+        "format": 2,
+        "network": inputs.describe_network(job.manifest),
+        "reference": [info.reference, inputs.require_fp32(job.manifest).sha256 if onnx else None],
+        "artifacts": {name: [hashes[name], one.runner, one.failure] for name, one in info.candidates.items()},
         "videos": str(source.path.absolute()),
         "views": source.views,
-        "batch": opened.batch,
-        "versions": dict(opened.versions),
-        "processor": opened.processor,
+        "skip_unreadable": source.skip_unreadable,
+        "batch": info.batch,
+        "versions": dict(info.versions),
+        "processor": info.processor,
     }
 
 
-def _finish(lineup: Lineup, opened: Opened, journal: Journal, reporter: Reporter) -> None:
-    """All is computed: keep what the PyTorch network gave for machines without it, and no more."""
-    from ...runtimes.stored_runner import FILE_NAME, store_reference
-
-    if lineup.reference is Reference.TORCH:
-        path = lineup.manifest.folder / FILE_NAME
-        try:
-            store_reference(path, inputs.describe_network(lineup.manifest), opened.reference, journal.read())
-        except OutputError as error:
-            reporter.note(f"the reference's logits are not stored: {error}")
-    journal.discard()
+def _publish(job: VerifyJob, info: WorkerInfo, store: LogitStore, reporter: Reporter) -> None:
+    """Keep what the PyTorch network gave for machines without it."""
+    about = ReferenceInfo.of(inputs.describe_network(job.manifest), info.reference, job.manifest.classes)
+    try:
+        store.publish(job.manifest.folder / REFERENCE_NAME, about)
+    except OutputError as error:
+        reporter.note(f"the reference's logits are not stored: {error}")

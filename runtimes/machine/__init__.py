@@ -1,1 +1,1 @@
-"""TODO."""
+"""The machine: its environment, memory, host and installation."""

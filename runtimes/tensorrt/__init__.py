@@ -1,1 +1,1 @@
-"""TODO."""
+"""Builds, loads and runs TensorRT engines."""

@@ -11,7 +11,7 @@ import pytest
 from dualexport.commands.bench import _find_other_work
 from dualexport.core.manifest import read_manifest
 from dualexport.core.reporter import SILENT, Reporter
-from dualexport.pipeline.verify.sections import read_latency
+from dualexport.pipeline.latency import read_latency
 from dualexport.runtimes.machine.environment import DeviceState
 from support.cli import assert_refused, run
 
@@ -35,17 +35,18 @@ def test_bench_measures_every_artifact_and_leaves_it_for_the_report(
 
     latency = read_latency(manifest, SILENT)
     assert latency is not None
-    assert [one["artifact"] for one in latency["results"]] == ["dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx"]
+    assert [one.artifact for one in latency.results] == ["dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx"]
     exported_again = replace(
         manifest, artifacts=(replace(manifest.artifacts[0], sha256="other"), manifest.artifacts[1])
     )
     latency = read_latency(exported_again, SILENT)
     assert latency is not None
-    assert [one["artifact"] for one in latency["results"]] == ["dualformer-n.fp16.onnx"]
+    assert [one.artifact for one in latency.results] == ["dualformer-n.fp16.onnx"]
     (folder / "bench.json").write_text("{}")
     notes: list[str] = []
     assert read_latency(manifest, Reporter(note=notes.append)) is None
-    assert "bench.json is left out" in notes[0]
+    assert "bench.json is not a measurement" in notes[0]
+    assert "it is left out" in notes[0]
 
 
 def test_nothing_to_measure_is_an_error(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

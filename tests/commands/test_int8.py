@@ -17,6 +17,7 @@ from dualexport.clips.synthetic import render_pattern, write_dataset
 from dualexport.core.files import hash_file
 from onnx import numpy_helper
 from support.cli import assert_refused, run, succeed
+from support.documents import make_bench, make_latency
 from support.engines import require_builder
 from support.shared import SharedFolders
 
@@ -128,11 +129,10 @@ def test_the_share_of_int8_is_told(copy: Path, capsys: pytest.CaptureFixture[str
 def test_what_was_measured_of_the_same_files_is_said(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Whether INT8 is worth it was not measured" in run(capsys, "int8", copy)[1]
     timed = [
-        {"sha256": hash_file(copy / name), "copies": "included", "batch": 1, "clip_ms": clip_ms, "round_spread": 0.01}
+        {**make_latency(name, clip_ms, 1.0, hash_file(copy / name)), "clip_ms": clip_ms}
         for name, clip_ms in (("dualformer-n.fp16.onnx", 170.0), ("dualformer-n.int8.onnx", 211.0))
     ]
-    environment = {"gpu": None, "machine": None, "cpu": "x86", "power_mode": None}
-    (copy / "bench.json").write_text(json.dumps({"format": 1, "environment": environment, "results": timed}))
+    (copy / "bench.json").write_text(json.dumps(make_bench(*timed)))
     out = run(capsys, "int8", copy)[1]
     assert "INT8 is not worth it on the CPU with ONNX Runtime (x86): keep FP16" in out
     assert "was not measured" not in out

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,12 +18,12 @@ from threading import Thread
 
 import pytest
 from dualexport.clips.synthetic import render_pattern, write_video
+from dualexport.core.logit_store import REFERENCE_NAME as STORED
 from dualexport.runtimes.onnx_runner import OnnxRunner
-from dualexport.runtimes.stored_runner import FILE_NAME as STORED
 from support.cli import assert_refused, run
 
 VIDEOS = 6
-FIRST_RECORD = 4000  # bytes of a journal that holds a result or more
+FIRST_RECORD = 40_000  # bytes of a store that holds a result or more
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from dualexport.cli import main; main(sys.argv[1:])"
 PATIENCE_SECONDS = 120
 
@@ -61,16 +62,16 @@ def expected(
     return document
 
 
-def find_journal(folder: Path) -> Path | None:
-    return next((path for path in folder.glob("*.journal") if path.stat().st_size > FIRST_RECORD), None)
+def find_store(folder: Path) -> Path | None:
+    return next((path for path in folder.glob("verify-*.logits") if path.stat().st_size > FIRST_RECORD), None)
 
 
 def in_the_middle(folder: Path, act: Callable[[], None]) -> Thread:
-    """Does `act` once as soon as something is in the journal."""
+    """Does `act` once as soon as something is in the store."""
 
     def wait() -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while find_journal(folder) is None and time.monotonic() < deadline:
+        while find_store(folder) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         act()
 
@@ -94,12 +95,12 @@ def test_a_run_that_broke_off_goes_on_to_the_same_report(
     out, err = process.communicate()
     assert out == ""
     assert process.returncode == (-how if how is signal.SIGKILL else 130), err
-    assert ("clips are kept: the same command goes on behind them" in err) == (how is signal.SIGINT)
-    assert find_journal(copy)
+    assert ("what was computed is kept: the same command goes on behind it" in err) == (how is signal.SIGINT)
+    assert find_store(copy)
     code, out, err = run(capsys, "verify", copy, *arguments)
     assert (code, json.loads(out)) == (0, expected)
     assert "note: going on after " in err
-    assert not list(copy.glob("*.journal"))
+    assert not list(copy.glob("verify-*"))
 
 
 @pytest.mark.slow
@@ -220,12 +221,12 @@ def test_what_cannot_be_spread_is_refused_by_name(
 def test_a_folder_that_cannot_be_written_is_verified_all_the_same(
     copy: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
+    def refuse(*_: object, **__: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr("dualexport.verification.journal.os.open", refuse)
+    monkeypatch.setattr("dualexport.core.logit_store.sqlite3.connect", refuse)
     code, _, err = run(capsys, "verify", copy, "--clips", video)
-    assert (code, "Permission denied: if this run breaks off, it starts anew" in err) == (0, True)
+    assert (code, "unable to open database file: if this run breaks off, it starts anew" in err) == (0, True)
 
 
 @pytest.mark.slow

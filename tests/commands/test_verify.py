@@ -94,7 +94,7 @@ def test_several_folders_are_compared_each_with_its_own_network_and_reported_tog
     assert [network["folder"] for network in document["networks"]] == [str(exported), str(copy)]
     assert document["decision"]["reasons"] == ["the weights are random: this is no trained network"]
     assert document["networks"][1]["latency"]["results"][1]["ratio"]["median"] > 0
-    overview = out[out.index("All networks") :]
+    overview = out[out.index("All artifacts") :]
     assert f"{copy}/dualformer-n.fp16.onnx" in overview
     assert "0.0% (0.0% to 65.8%)" in overview, "accuracy of two videos, none right"
 

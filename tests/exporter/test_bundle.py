@@ -18,7 +18,7 @@ from dualexport.core.manifest import Manifest, Weights, read_manifest, write_man
 from dualexport.core.types import Artifact, Clip
 from dualexport.exporter import bundle
 from dualexport.exporter.bundle import staged_bundle, unpack_bundle
-from dualexport.runtimes.expected import ExpectedRunner, write_expected
+from dualexport.runtimes.expected import read_expected, write_expected
 from support.runners import SHAPE, FunctionRunner
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -184,7 +184,7 @@ def test_expected_outputs_answer_their_own_clips_only(tmp_path: Path) -> None:
     clips = [Clip(f"clip {level}", 0, np.full(SHAPE, level, np.uint8), NANO_CLIP) for level in (1, 2)]
     reference = FunctionRunner(lambda values: values)
     assert write_expected(tmp_path / "expected.npz", reference, clips) == 2
-    expected = ExpectedRunner(tmp_path / "expected.npz", NANO_CLIP)
+    expected = read_expected(tmp_path / "expected.npz", NANO_CLIP)
     assert [clip.name for clip in expected.clips] == ["clip 1", "clip 2"]
     for clip in expected.clips:
         feeds = {"clip": clip.data[None]}
@@ -201,4 +201,4 @@ def test_a_file_without_expected_outputs_is_refused(tmp_path: Path, content: byt
     else:
         path.write_bytes(content)
     with pytest.raises(RunnerError, match="no expected outputs"):
-        ExpectedRunner(path, NANO_CLIP)
+        read_expected(path, NANO_CLIP)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from dualexport.core.manifest import read_manifest
 from dualexport.core.reporter import SILENT
-from dualexport.pipeline.verify.sections import read_latency, read_verdicts
+from dualexport.pipeline.latency import read_latency, read_verdicts
+from dualexport.report.bench import Verdict
+from support.documents import make_bench, make_latency
 
 FP16, INT8 = "e" * 63 + "1", "e" * 63 + "2"  # SHA-256 of engines
 GRAPH = "a" * 64
@@ -36,27 +38,27 @@ def write(exported: Path, tmp_path: Path) -> Write:
 
     def measure(*results: tuple[str, float, str], spread: float = 0.02, **environment: Any) -> Path:
         timed = [
-            {"sha256": sha256, "copies": copies, "batch": 1, "clip_ms": clip_ms, "round_spread": spread}
+            {**make_latency("n", clip_ms, 1.0, sha256, copies), "clip_ms": clip_ms, "round_spread": spread}
             for sha256, clip_ms, copies in results
         ]
-        bench = {"format": 1, "measured_at": "2026-05-01T10:00:00+00:00", "environment": {**GPU, **environment}}
-        (folder / "bench.json").write_text(json.dumps({**bench, "results": timed}))
+        (folder / "bench.json").write_text(json.dumps(make_bench(*timed, **{**GPU, **environment})))
         return folder
 
     return measure
 
 
-def judge(folder: Path) -> list[dict[str, Any]]:
+def judge(folder: Path) -> list[Verdict]:
     latency = read_latency(read_manifest(folder), SILENT)
     assert latency is not None
-    return list(latency["verdicts"])
+    return list(latency.verdicts)
 
 
 def test_engines_that_were_measured_decide_by_the_gpu_s_own_times(write: Write) -> None:
     wall = ((FP16, 5.0, "included"), (INT8, 5.0, "included"))
     (verdict,) = judge(write(*wall, (FP16, 2.62, "excluded"), (INT8, 2.0, "excluded")))
-    assert (verdict["artifact"], verdict["speedup"], verdict["on_gpu"]) == ("n.int8.engine", pytest.approx(1.31), True)
-    assert verdict["sentence"] == (
+    assert (verdict.artifact, verdict.on_gpu) == ("n.int8.engine", True)
+    assert verdict.speedup == pytest.approx(1.31)
+    assert verdict.sentence == (
         "INT8 measured 1.31x as fast as FP16 on NVIDIA L4 at batch 1: 2.00 ms a clip instead of 2.62, rounds differ by "
         "up to 2%; bench.json of 2026-05-01T10:00:00+00:00."
     )
@@ -66,17 +68,17 @@ def test_int8_that_is_no_faster_is_not_worth_it_and_noise_decides_nothing(write:
     slow = ((FP16, 2.0, "excluded"), (INT8, 2.1, "excluded"))
     jetson = {"gpu": None, "machine": "Jetson AGX Orin", "power_mode": "30W"}
     (verdict,) = judge(write(*slow, **jetson))
-    assert "not worth it on Jetson AGX Orin (30W): keep FP16 (measured 0.95x as fast" in verdict["sentence"]
+    assert "not worth it on Jetson AGX Orin (30W): keep FP16 (measured 0.95x as fast" in verdict.sentence
     (verdict,) = judge(write((FP16, 2.2, "excluded"), (INT8, 2.0, "excluded"), spread=0.3))
-    assert "keep FP16" in verdict["sentence"]
-    assert "measure again" in verdict["sentence"]
+    assert "keep FP16" in verdict.sentence
+    assert "measure again" in verdict.sentence
 
 
 def test_what_a_cpu_took_is_said_to_be_of_a_cpu(write: Write, exported: Path) -> None:
     fp16 = read_manifest(exported).artifacts[1].sha256
     (verdict,) = judge(write((fp16, 170.0, "included"), (GRAPH, 211.0, "included")))
-    assert "not worth it on the CPU with ONNX Runtime (x86)" in verdict["sentence"]
-    assert verdict["sentence"].endswith("This says nothing of a GPU.")
+    assert "not worth it on the CPU with ONNX Runtime (x86)" in verdict.sentence
+    assert verdict.sentence.endswith("This says nothing of a GPU.")
 
 
 def test_only_what_is_still_there_and_was_measured_alike_is_compared(write: Write) -> None:
@@ -84,8 +86,8 @@ def test_only_what_is_still_there_and_was_measured_alike_is_compared(write: Writ
     assert judge(write((FP16, 2.0, "excluded"), ("f" * 64, 1.0, "excluded"))) == []
     folder = write((FP16, 2.0, "excluded"), (INT8, 1.0, "excluded"))
     manifest = read_manifest(folder)
-    assert [verdict["artifact"] for verdict in read_verdicts(manifest, (GRAPH,), SILENT)] == ["n.int8.engine"]
-    assert read_verdicts(manifest, (FP16,), SILENT) == []
+    assert [verdict.artifact for verdict in read_verdicts(manifest, (GRAPH,), SILENT)] == ["n.int8.engine"]
+    assert not read_verdicts(manifest, (FP16,), SILENT)
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace(f'"sha256": "{GRAPH}"', f'"sha256": "{"b" * 64}"'))
     assert judge(folder) == []  # the INT8 graph is another one now than that of the engine

@@ -16,8 +16,8 @@ from dualexport.report.html import render_html
 from dualexport.report.junit import render_junit
 from dualexport.report.markdown import render_markdown
 from dualexport.report.markup import Markup, tag
-from dualexport.report.overview import tabulate_overview
-from support.documents import HOSTILE, make_document, make_document_of_two
+from dualexport.report.tables import tabulate_overview
+from support.documents import HOSTILE, make_document, make_document_of_two, parse
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 VOID = {"meta", "br", "img", "circle", "line", "path", "polyline", "rect"}
@@ -55,7 +55,7 @@ def document() -> dict[str, Any]:
 
 
 def test_the_page_is_whole_and_loads_nothing(document: dict[str, Any]) -> None:
-    source = render_html(document)
+    source = render_html(parse(document))
     page = Page(source)
     assert page.open == []
     assert not {"script", "link", "iframe", "object", "form"} & set(page.elements)
@@ -66,17 +66,17 @@ def test_the_page_is_whole_and_loads_nothing(document: dict[str, Any]) -> None:
 
 
 def test_names_are_shown_as_they_are_and_never_become_markup(document: dict[str, Any]) -> None:
-    page = Page(render_html(document))
+    page = Page(render_html(parse(document)))
     assert any(HOSTILE.replace("\x07", "") in text.replace("\x07", "") for text in page.text)
     assert "b" in page.elements  # the page's own
     assert "<b>moving</b> left" in " ".join(page.text)
 
 
 def test_the_decision_comes_first_with_its_reasons(document: dict[str, Any]) -> None:
-    text = " ".join(Page(render_html(document)).text)
+    text = " ".join(Page(render_html(parse(document))).text)
     assert text.index("Do not ship") < text.index("cosine 0.94") < text.index("Agreement with the reference")
     document["decision"] = {"ship": True, "reasons": [], "caveats": []}
-    text = " ".join(Page(render_html(document)).text)
+    text = " ".join(Page(render_html(parse(document))).text)
     assert "Do not ship" not in text
     assert "every artifact ran, and holds every limit" in text
 
@@ -86,24 +86,24 @@ def test_what_was_not_measured_is_said(document: dict[str, Any]) -> None:
     document["reference"].update(accuracy=None, accuracy_unknown="the clips have no labels")
     for report in document["reports"]:
         report.update(accuracy=None, paired=None, snr_db=None, classes=[], worst=[])
-    page = Page(render_html(document))
+    page = Page(render_html(parse(document)))
     text = " ".join(page.text)
     assert text.count("Not known") == 7
     assert "svg" not in page.elements
-    assert render_markdown(document)
-    assert render_junit(document)
+    assert render_markdown(parse(document))
+    assert render_junit(parse(document))
 
 
 def test_an_artifact_that_did_not_run_is_in_every_report(document: dict[str, Any]) -> None:
     figures = ("largest_difference", "mean_difference", "cosine", "kl_divergence", "snr_db", "agreement", "accuracy")
     document["reports"][2].update(dict.fromkeys((*figures, "paired")), failure="out of memory", clips=0, passed=False)
     document["reports"][2].update(checks=[], worst=[], classes=[])
-    for rendered in (render_html(document), render_markdown(document), render_junit(document)):
+    for rendered in (render_html(parse(document)), render_markdown(parse(document)), render_junit(parse(document))):
         assert "out of memory" in rendered
 
 
 def test_junit_has_a_suite_an_artifact_and_a_case_a_limit(document: dict[str, Any]) -> None:
-    root = ElementTree.fromstring(render_junit(document))
+    root = ElementTree.fromstring(render_junit(parse(document)))
     suites = root.findall("testsuite")
     assert [(suite.get("tests"), suite.get("failures")) for suite in suites] == [("2", "0"), ("2", "0"), ("2", "1")]
     (failure,) = root.iter("failure")
@@ -112,7 +112,7 @@ def test_junit_has_a_suite_an_artifact_and_a_case_a_limit(document: dict[str, An
 
 
 def test_markdown_tables_have_one_width_and_no_markup_of_names(document: dict[str, Any]) -> None:
-    text = render_markdown(document)
+    text = render_markdown(parse(document))
     assert text.startswith("## dualformer-demo: do not ship\n")
     code = re.compile(r"^    .*$", re.MULTILINE)  # shown as it is
     assert len(code.findall(text)) == 1
@@ -124,37 +124,37 @@ def test_markdown_tables_have_one_width_and_no_markup_of_names(document: dict[st
 
 def test_several_networks_are_in_one_table_and_in_common_pictures() -> None:
     document = make_document_of_two()
-    page = Page(render_html(document))
+    page = Page(render_html(parse(document)))
     text = " ".join(page.text)
     assert page.open == []
     assert text.index("Do not ship") < text.index("All artifacts") < text.index("Agreement with the reference")
     assert page.elements.count("svg") == 2 + 2 * 5
-    table = tabulate_overview(document["networks"])
+    table = tabulate_overview(parse(document))
     assert [row[0] for row in table.rows][3:6] == [
         "dualformer-demo.int8.onnx",
         "dualformer-demo-T0_0.5: PyTorch 2.13.0 (CPU, FP32)",
         "dualformer-demo-T0_0.5.fp32.onnx",
     ]
     assert table.rows[3][1:4] == ("9.7", "5.12", "45%")
-    overall = render_markdown(document).partition("\n## dualformer")[0]
+    overall = render_markdown(parse(document)).partition("\n## dualformer")[0]
     assert overall.count(".onnx") == 6
-    assert len(ElementTree.fromstring(render_junit(document)).findall("testsuite")) == 6
+    assert len(ElementTree.fromstring(render_junit(parse(document))).findall("testsuite")) == 6
 
 
 def test_networks_of_one_name_are_told_apart_by_their_folders() -> None:
     document = make_document_of_two("dualformer-demo")
-    names = [row[0] for row in tabulate_overview(document["networks"]).rows]
+    names = [row[0] for row in tabulate_overview(parse(document)).rows]
     assert (names[1], names[5]) == ("demo/whole/dualformer-demo.fp32.onnx", "demo/half/dualformer-demo.fp32.onnx")
-    suites = ElementTree.fromstring(render_junit(document)).findall("testsuite")
+    suites = ElementTree.fromstring(render_junit(parse(document))).findall("testsuite")
     assert len({suite.get("name") for suite in suites}) == 6
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:
-    networks = make_document_of_two()["networks"]
-    assert {"MB moved", "ms a clip"} < set(tabulate_overview(networks).columns)
-    for network in networks:
+    document = make_document_of_two()
+    assert {"MB moved", "ms a clip"} < set(tabulate_overview(parse(document)).columns)
+    for network in document["networks"]:
         network.update(plans=None, latency=None)
-    assert not {"MB moved", "ms a clip", "ratio"} & set(tabulate_overview(networks).columns)
+    assert not {"MB moved", "ms a clip", "ratio"} & set(tabulate_overview(parse(document)).columns)
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:
@@ -177,7 +177,7 @@ def test_a_browser_shows_the_page(document: dict[str, Any], tmp_path: Path) -> N
     if browser is None:
         pytest.skip("needs a headless browser: apt-get install chromium")
     page = tmp_path / "report.html"
-    page.write_text(render_html(document), encoding="utf-8")
+    page.write_text(render_html(parse(document)), encoding="utf-8")
     options = (
         *(
             "--headless",

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
+from dualexport.core.plain import to_plain
+from dualexport.report.document import Decision, Document, Verification
 
 HOSTILE = "<script>alert('x')</script> & \"clip\" | `a`\x07.mp4"
 BLOCKS = [f"blocks.{stage}.{block}.{part}" for stage in range(4) for block in range(2) for part in ("attn", "mlp")]
+REACHED = ("clips", "top1_agreement", "cosine", "kl_divergence", "snr_db")
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+
+
+def parse(document: dict[str, Any]) -> Document:
+    """The typed document of the JSON of one network or of several."""
+    networks = document.get("networks", [{"folder": "demo", **document}])
+    decision = msgspec.convert(document["decision"], Decision)
+    return Document(msgspec.convert(to_plain(networks), tuple[Verification, ...]), decision)
 
 
 def share(count: int, total: int) -> dict[str, float]:
@@ -67,20 +78,25 @@ def make_report(artifact: str, precision: str, agreed: int, error: float, *, pas
     }
 
 
-def make_latency(artifact: str, milliseconds: float, ratio: float, sha256: str) -> dict[str, Any]:
+def make_latency(
+    artifact: str, milliseconds: float, ratio: float, sha256: str, copies: str = "included"
+) -> dict[str, Any]:
+    """A result in bench.json."""
     samples = np.random.default_rng(1).gamma(9, 0.02, 300) * milliseconds + milliseconds
     return {
         "artifact": artifact,
         "sha256": sha256,
         "runner": "ONNX Runtime 1.31 (CPU)",
-        "copies": "included",
+        "copies": copies,
         "batch": 1,
+        "runs": 300,
         "p50_ms": float(np.median(samples)),
         "p90_ms": float(np.quantile(samples, 0.9)),
         "p99_ms": float(np.quantile(samples, 0.99)),
         "max_ms": float(samples.max()),
         "clip_ms": float(np.median(samples)),
         "clips_a_second": 1000 / milliseconds,
+        "round_spread": 0.02,
         "load_seconds": 0.31,
         "host_peak_mb": 412.0,
         "device_peak_mb": None,
@@ -89,10 +105,55 @@ def make_latency(artifact: str, milliseconds: float, ratio: float, sha256: str) 
     }
 
 
+def make_bench(*results: dict[str, Any], **environment: Any) -> dict[str, Any]:
+    """What bench.json holds."""
+    facts = {"gpu": None, "machine": None, "cpu": "x86", "power_mode": None, **environment}
+    return {
+        "format": 1,
+        "measured_at": "2026-05-01T10:00:00+00:00",
+        "reference": "n.fp32.onnx",
+        "results": results,
+        "warnings": ["the machine was busy: rounds differ by 31%"],
+        "copies": "With copies between host and device.",
+        "environment": facts,
+    }
+
+
+def make_verdict(artifact: str) -> dict[str, Any]:
+    sentence = "INT8 measured 1.31x as fast as FP16 on an <NVIDIA> at batch 1."
+    facts = {"rest": "fp16", "device": "an <NVIDIA>", "on_gpu": True, "batch": 1, "speedup": 1.31, "spread": 0.02}
+    return {"artifact": artifact, **facts, "sentence": sentence}
+
+
 def make_layers(artifact: str, error: float) -> dict[str, Any]:
     growth = error * np.cumprod(np.random.default_rng(2).uniform(0.9, 1.5, len(BLOCKS)))
-    blocks = [{"name": name, "relative_error": float(value)} for name, value in zip(BLOCKS, growth, strict=True)]
-    return {"artifact": artifact, "blocks": blocks}
+    blocks = [
+        {"name": name, "relative_error": float(value), "largest_difference": 3 * float(value)}
+        for name, value in zip(BLOCKS, growth, strict=True)
+    ]
+    remark = "no block stands out: the error grows evenly"
+    return {"artifact": artifact, "clips": 4, "blocks": blocks, "enters_at": None, "missing": [], "remark": remark}
+
+
+def make_plan(model: str, moved_mb_by_kind: dict[str, float]) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "model": model,
+        "compiler": "TensorRT 10.3",
+        "source": "build log",
+        "layer_count": 120,
+        "layers_by_kind": dict.fromkeys(moved_mb_by_kind, 24),
+        "attentions": 8,
+        "fused_attentions": 8,
+        "moved_mb": sum(moved_mb_by_kind.values()),
+        "weights_mb": 9.1,
+        "gmacs": 5.12,
+        "unattributed_gmacs": 0.0,
+        "uncounted_nodes": [],
+        "work_shares": {"fp16": 1.0},
+        "asked_shares": {"fp16": 1.0},
+        "moved_mb_by_kind": moved_mb_by_kind,
+    }
 
 
 def make_document() -> dict[str, Any]:
@@ -132,15 +193,13 @@ def make_document() -> dict[str, Any]:
         "skipped": [],
         "environment": {"machine": None, "cpu": "x86 & more", "cpu_cores": 2, "gpu": None, "kernel": "6.1"},
         "latency": {
-            "format": 1,
-            "reference": fp32,
-            "copies": "With copies between host and device.",
-            "warnings": ["the machine was busy: rounds differ by 31%"],
-            "verdicts": [{"sentence": "INT8 measured 1.31x as fast as FP16 on an <NVIDIA> at batch 1."}],
-            "results": [
-                make_latency(name, milliseconds, milliseconds / 41, precision * 8)
-                for name, milliseconds, precision in zip(names, (41, 55, 28), ("fp32", "fp16", "int8"), strict=True)
-            ],
+            **make_bench(
+                *(
+                    make_latency(name, milliseconds, milliseconds / 41, precision * 8)
+                    for name, milliseconds, precision in zip(names, (41, 55, 28), ("fp32", "fp16", "int8"), strict=True)
+                )
+            ),
+            "verdicts": [make_verdict(int8)],
         },
         "layers": [make_layers(name, error) for name, error in zip(names, (1e-7, 4e-4, 2e-2), strict=True)],
         "bisection": [
@@ -151,11 +210,11 @@ def make_document() -> dict[str, Any]:
                 "patterns": ["blocks.1.0.mlp.fc1"],
                 "command": f"dualexport int8 '{HOSTILE}' --keep-fp16 blocks.1.0.mlp.fc1",
                 "graphs_tried": 3,
-                "reaches": {"clips": 200, "top1_agreement": 0.995, "cosine": 0.99, "snr_db": 31.0},
+                "reaches": dict(zip(REACHED, (200, 0.995, 0.99, 0.01, 31.0), strict=True)),
             }
         ],
         "plans": [
-            {"model": name, "moved_mb_by_kind": {kind: size / factor for kind, size in kinds.items()}}
+            make_plan(name, {kind: size / factor for kind, size in kinds.items()})
             for name, factor in zip(names, (1, 2, 3), strict=True)
         ],
         "manifest": {"schema": 1, "note": HOSTILE},
