@@ -6,16 +6,26 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from dualexport.core.manifest import read_manifest
-from dualexport.core.reporter import SILENT
+from dualexport.core.plain import to_plain
+from dualexport.core.reporter import SILENT, Reporter
 from dualexport.pipeline.latency import read_latency, read_verdicts
 from dualexport.report.bench import Verdict
-from support.documents import make_bench, make_latency
+from dualexport.report.html import render_html
+from dualexport.report.junit import render_junit
+from dualexport.report.markdown import render_markdown
+from dualexport.report.tables import outline
+from support.documents import make_bench, make_document, make_latency, parse
 
 FP16, INT8 = "e" * 63 + "1", "e" * 63 + "2"  # SHA-256 of engines
+STRANGE = (
+    *(None, True, "", "x", "\ud800", "<b>\x1b[31m", [], {}, [[]], {"a": 1}, [1, "a"], 10**40),
+    *(-1, 0, 1, 2**63, 1e308, -1e-300, 5e-324, float("nan"), float("inf")),
+)
 GRAPH = "a" * 64
 GPU = {"gpu": "NVIDIA L4", "machine": "PC", "cpu": "x86", "power_mode": None}
 Write = Callable[..., Path]
@@ -91,3 +101,43 @@ def test_only_what_is_still_there_and_was_measured_alike_is_compared(write: Writ
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace(f'"sha256": "{GRAPH}"', f'"sha256": "{"b" * 64}"'))
     assert judge(folder) == []  # the INT8 graph is another one now than that of the engine
+
+
+def test_a_bench_json_that_is_malformed_is_left_out_with_a_note_and_the_report_is_made(write: Write) -> None:
+    folder = write((FP16, 2.0, "included"), (INT8, 1.0, "included"))
+    manifest, path = read_manifest(folder), folder / "bench.json"
+    sound = json.loads(path.read_text())
+    random = Random(0)
+    for number in range(400):
+        path.write_bytes(_break(sound, number, random))
+        notes: list[str] = []
+        latency = read_latency(manifest, Reporter(note=notes.append))
+        assert (latency is None) == bool(notes), path.read_bytes()
+        if latency is not None:
+            document = parse({**make_document(), "latency": to_plain(latency)})
+            for render in (render_html, render_markdown, render_junit):
+                assert render(document)
+            assert list(outline(document))
+    path.unlink()
+    path.mkdir()
+    assert read_latency(manifest, Reporter(note=notes.append)) is None
+    assert "it is a folder" in notes[-1]
+
+
+def _break(sound: dict[str, Any], number: int, random: Random) -> bytes:
+    """A bench.json with one value changed or left out, or with its bytes damaged."""
+    if number % 8 == 0:
+        content = bytearray(json.dumps(sound), "utf-8")
+        for _ in range(1 + number % 3):
+            content[random.randrange(len(content))] = random.randrange(256)
+        return bytes(content[: random.randrange(len(content))] if number % 16 else content)
+    changed = json.loads(json.dumps(sound))
+    place, key = changed, random.choice(list(changed))
+    while isinstance(place[key], (dict, list)) and place[key] and random.random() < 0.8:
+        place = place[key]
+        key = random.choice(list(place)) if isinstance(place, dict) else random.randrange(len(place))
+    if number % 5 == 0:
+        del place[key]
+    else:
+        place[key] = random.choice(STRANGE)
+    return json.dumps(changed).encode()
