@@ -17,7 +17,7 @@ from ..core.reporter import Reporter
 from ..pipeline.latency import read_verdicts
 from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.devices import ASSUMPTIONS
-from ..runtimes.plans.plan import LayerKind
+from ..runtimes.plans.layer_kind import LayerKind
 from . import console
 from .options import Json
 

@@ -57,6 +57,9 @@ def trt(
         str | None,
         typer.Option(metavar="sm86,sm89", help="Build for these RTX GPUs ahead of time, with TensorRT for RTX."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse an engine whose precision TensorRT 10's plan does not prove.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print everything that TensorRT says, on stderr.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -85,6 +88,7 @@ def trt(
         precision=asked[0] if asked else None,
         timing_cache=timing_cache,
         verbose=verbose,
+        strict=strict,
     )
     with console.show_progress() as reporter:
         graph = None if clips is None else calibrate(source, clips, progress=reporter, notify=reporter.note)

@@ -49,12 +49,14 @@ class GraphWork:
     `macs` are the multiply-accumulates of each product and convolution; `attentions` holds, for each softmax between
     two products, the names of those nodes. `uncounted` are products whose shapes the file does not give.
     `precisions` are what the graph asks each of `macs` to be computed in; a node in another type is not in it.
+    `weights` are the numbers in the matrix or kernel of each of `macs` that has a constant one.
     """
 
     macs: Mapping[str, int]
     attentions: tuple[frozenset[str], ...]
     uncounted: tuple[str, ...]
     precisions: Mapping[str, Precision] = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -82,7 +84,8 @@ def read_graph_work(path: Path) -> GraphWork:
         elif count:
             macs[parser_name(node)] += count
     precisions = _find_precisions(inferred, macs.keys())
-    return GraphWork(dict(macs), tuple(_find_attentions(model.graph)), tuple(uncounted), precisions)
+    attentions = tuple(_find_attentions(model.graph))
+    return GraphWork(dict(macs), attentions, tuple(uncounted), precisions, _count_weights(inferred, macs.keys()))
 
 
 def parser_name(node: onnx.NodeProto) -> str:
@@ -119,6 +122,18 @@ def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[
             precision = Precision.INT8 if is_int8 else _PRECISIONS.get(types.get(node.output[0], 0))
             if precision is not None:
                 found[parser_name(node)] = precision
+    return found
+
+
+def _count_weights(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, int]:
+    """The numbers in each product's constant factor, which may be moved or dequantized before the product."""
+    constants = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type in _MOVES | {"DequantizeLinear"} and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+        elif parser_name(node) in products and (known := constants.keys() & set(node.input[:2])):
+            found[parser_name(node)] = max(constants[name] for name in known)
     return found
 
 

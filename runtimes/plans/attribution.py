@@ -6,8 +6,9 @@ from collections import defaultdict
 from dataclasses import replace
 
 from ...graphs.work import GraphWork
+from .layer_kind import LayerKind
 from .parse import Compilation, parse_build_log, parse_inspection
-from .plan import EnginePlan, LayerKind, PlanLayer
+from .plan import DTYPES, EnginePlan, PlanLayer, PlanTensor
 
 
 def make_plan(model: str, compilation: Compilation, work: GraphWork) -> EnginePlan:
@@ -20,7 +21,7 @@ def make_plan(model: str, compilation: Compilation, work: GraphWork) -> EnginePl
         model=model,
         compiler=compilation.compiler,
         source=source,
-        layers=attribute_work(layers, work),
+        layers=attribute_work(attribute_weights(layers, work), work),
         attentions=len(work.attentions),
         fused_attentions=_count_fused(layers, work),
         graph_macs=sum(work.macs.values()),
@@ -36,18 +37,41 @@ def attribute_work(layers: tuple[PlanLayer, ...], work: GraphWork) -> tuple[Plan
     compiler split it. If none does, it goes to the one layer that names it; where several do, or none, it stays
     unattributed.
     """
-    naming: dict[str, list[int]] = defaultdict(list)
-    for index, layer in enumerate(layers):
-        for origin in set(layer.origins) & work.macs.keys():
-            naming[origin].append(index)
     macs = [0] * len(layers)
-    for node, indices in naming.items():
+    for node, indices in _find_naming(layers, work).items():
         workers = [index for index in indices if layers[index].kind.multiplies_matrices] or indices
         if len(workers) > 1 and not layers[workers[0]].kind.multiplies_matrices:
             continue
         for index, part in zip(workers, _split(work.macs[node], [layers[index] for index in workers]), strict=True):
             macs[index] += part
     return tuple(replace(layer, macs=count) for layer, count in zip(layers, macs, strict=True))
+
+
+def attribute_weights(layers: tuple[PlanLayer, ...], work: GraphWork) -> tuple[PlanLayer, ...]:
+    """`layers` with the weights of the ONNX nodes they were made from, where TensorRT lists none at all.
+
+    A layer's precision goes by what TensorRT lists, so that it is the same before and after.
+    """
+    if any(layer.weights for layer in layers):
+        return layers
+    weights: list[list[PlanTensor]] = [[] for _ in layers]
+    for node, indices in _find_naming(layers, work).items():
+        workers = [index for index in indices if layers[index].kind.multiplies_matrices]
+        if node in work.weights and node in work.precisions and workers:
+            dtype = DTYPES[work.precisions[node]]
+            parts = _split(work.weights[node], [layers[index] for index in workers])
+            for index, part in zip(workers, parts, strict=True):
+                weights[index].append(PlanTensor(node, (part,), dtype, ""))
+    return tuple(replace(layer, graph_weights=tuple(own)) for layer, own in zip(layers, weights, strict=True))
+
+
+def _find_naming(layers: tuple[PlanLayer, ...], work: GraphWork) -> dict[str, list[int]]:
+    """The layers that name each node which has work."""
+    naming: dict[str, list[int]] = defaultdict(list)
+    for index, layer in enumerate(layers):
+        for origin in set(layer.origins) & work.macs.keys():
+            naming[origin].append(index)
+    return naming
 
 
 def _split(macs: int, layers: list[PlanLayer]) -> list[int]:

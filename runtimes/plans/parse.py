@@ -1,14 +1,15 @@
 """Reads the layers of an engine out of TensorRT's verbose build log, or out of the engine inspector's JSON.
 
-Both list the same facts when the engine is built with detailed profiling verbosity: TensorRT 10 names a tensor's type
-and layout in one field (`Format/Datatype`), TensorRT 11 in two.
+Both list the same facts when the engine is built with detailed profiling verbosity, in three dialects. TensorRT 10
+names a tensor's type and layout in one field (`Format/Datatype`), TensorRT 11 in two. Weights, scales and biases stand
+among the inputs, behind the activations, in 10.0 to 10.4; nowhere in 10.5 to 10.16; and as `Constants` in 11.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from .plan import PlanLayer, PlanTensor
 _LAYER_LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]+), (?P<rest>Inputs: \[.*)$")
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[\d, ]*)\](?P<rest>[^{}]*)\}")
 _TACTIC = re.compile(r"TacticName: (?P<tactic>[^,]*),")
+_CONSTANT = re.compile(r"const|_alpha(_|$)|_beta(_|$)")  # in the names of weights, scales and literals
 _ORIGIN = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f\[\s]|$)")
 _DTYPES = (  # as TensorRT spells them, longer spellings before those that they contain
     ("BFloat16", "bfloat16"),
@@ -53,7 +55,7 @@ class Compilation:
 def parse_build_log(log: str) -> tuple[PlanLayer, ...]:
     """The layers that the verbose log of a build ends in. Raises PlanError when it holds none."""
     matches = (_LAYER_LINE.match(line) for line in log.split("\n"))  # splitlines() would also cut at \x1e in metadata
-    layers = _finish(_layer_from_line(match) for match in matches if match and runs_a_kernel(match["type"]))
+    layers = _finish([_layer_from_line(match) for match in matches if match and runs_a_kernel(match["type"])])
     if not layers:
         raise PlanError(
             "the build log lists no layer",
@@ -69,7 +71,7 @@ def parse_inspection(document: str) -> tuple[PlanLayer, ...]:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise PlanError("the engine inspector's answer is not its JSON", fix="report this TensorRT version") from error
     described = [entry for entry in entries if isinstance(entry, dict) and runs_a_kernel(entry.get("LayerType", ""))]
-    layers = _finish(_layer_from_entry(entry) for entry in described)
+    layers = _finish([_layer_from_entry(entry) for entry in described])
     if not layers:
         raise PlanError(
             f"the engine inspector describes none of {len(entries)} layers",
@@ -80,14 +82,16 @@ def parse_inspection(document: str) -> tuple[PlanLayer, ...]:
 
 def _layer_from_line(match: re.Match[str]) -> PlanLayer:
     inputs, constants, outputs = _split_sections(match["rest"])
-    tactic = _TACTIC.search(outputs)
+    found = _TACTIC.search(outputs)
+    tactic = found["tactic"] if found else ""
     return PlanLayer(
         name=match["name"],
-        kind=classify_layer(match["name"], match["type"], tactic["tactic"] if tactic else ""),
+        kind=classify_layer(match["name"], match["type"], tactic),
         inputs=tuple(_tensors_of(inputs)),
         weights=tuple(_tensors_of(constants)),
         outputs=tuple(_tensors_of(outputs)),
         origins=tuple(_ORIGIN.findall(outputs)),
+        tactic=tactic,
     )
 
 
@@ -116,6 +120,7 @@ def _layer_from_entry(entry: dict[str, Any]) -> PlanLayer:
         weights=tuple(constants),
         outputs=tuple(map(_tensor_from_entry, entry.get("Outputs", ()))),
         origins=tuple(_ORIGIN.findall(entry.get("Metadata", ""))),
+        tactic=entry.get("TacticName", ""),
     )
 
 
@@ -139,18 +144,26 @@ def _format_of(described: str) -> str:
     return layout[1] if layout else ""
 
 
-def _finish(layers: Iterable[PlanLayer]) -> tuple[PlanLayer, ...]:
-    """Adds to each layer the bytes it moves.
+def _finish(layers: Sequence[PlanLayer]) -> tuple[PlanLayer, ...]:
+    """Give each layer its constants and the bytes that it moves.
 
     A tensor that a layer lists several times is either read again, which caches serve, or read in several parts: it
     counts as often as it is listed, but never with more than the whole tensor holds.
     """
-    layers = tuple(layers)
+    if not any(layer.weights for layer in layers):
+        made = {tensor.name for layer in layers for tensor in layer.outputs}
+        layers = [_separate_constants(layer, made) for layer in layers]
     whole: dict[str, int] = {}
     for layer in layers:
         for tensor in (*layer.inputs, *layer.outputs):
             whole[tensor.name] = max(whole.get(tensor.name, 0), tensor.size_bytes)
     return tuple(replace(layer, moved_bytes=_moved(layer, whole)) for layer in layers)
+
+
+def _separate_constants(layer: PlanLayer, made: Set[str]) -> PlanLayer:
+    """The layer with those inputs among its weights that are called constants and that no layer makes."""
+    constants = tuple(one for one in layer.inputs if one.name not in made and _CONSTANT.search(one.name))
+    return replace(layer, inputs=tuple(one for one in layer.inputs if one not in constants), weights=constants)
 
 
 def _moved(layer: PlanLayer, whole: dict[str, int]) -> int:

@@ -9,10 +9,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from ...core.choices import Precision
+from .layer_kind import LayerKind, precision_in_tactic
 
 PLAN_FORMAT = 1  # of the JSON document; raised when a reader of the former would misread it
 
@@ -28,30 +28,17 @@ ITEM_BYTES: Mapping[str, int] = {
     "bool": 1,
 }
 
+DTYPES: Mapping[Precision, str] = {
+    Precision.FP32: "float32",
+    Precision.FP16: "float16",
+    Precision.INT8: "int8",
+}
 _PRECISIONS = {
     "float32": Precision.FP32,
     "float16": Precision.FP16,
     "bfloat16": Precision.FP16,  # the same rate and the same bytes
     "int8": Precision.INT8,
 }
-
-
-class LayerKind(str, Enum):
-    """What a compiled layer spends its time on."""
-
-    GEMM = "gemm"
-    ATTENTION = "attention"
-    CONVOLUTION = "convolution"
-    NORMALIZATION = "normalization"
-    SOFTMAX = "softmax"
-    POINTWISE = "pointwise"
-    MOVEMENT = "movement"
-    OTHER = "other"
-
-    @property
-    def multiplies_matrices(self) -> bool:
-        """Whether the layer runs on tensor cores."""
-        return self in (LayerKind.GEMM, LayerKind.ATTENTION, LayerKind.CONVOLUTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,8 @@ class PlanLayer:
     """One kernel of the engine.
 
     `origins` are the ONNX nodes it was made from. `moved_bytes` are the activations read and written, each once;
-    `macs` the multiply-accumulates of the ONNX nodes attributed to this layer.
+    `macs` the multiply-accumulates of the ONNX nodes attributed to this layer. `weights` are empty where TensorRT does
+    not list them (10.5 to 10.16); `graph_weights` are those of the ONNX nodes then. `tactic` is the kernel's name.
     """
 
     name: str
@@ -88,10 +76,12 @@ class PlanLayer:
     origins: tuple[str, ...]
     moved_bytes: int = 0
     macs: int = 0
+    tactic: str = ""
+    graph_weights: tuple[PlanTensor, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
-        return sum(tensor.size_bytes for tensor in self.weights)
+        return sum(tensor.size_bytes for tensor in self.weights or self.graph_weights)
 
     @property
     def label(self) -> str:
@@ -109,16 +99,24 @@ class PlanLayer:
 
     @property
     def precision(self) -> Precision | None:
-        """What the products are computed in; None for a layer without any, or in another type.
+        """The type that the products are computed in; None for a layer without any, or in another type.
 
-        INT8 weights with activations in a wider type are weight-only quantization: products run in the wider type.
+        The kernel's name says it, where TensorRT gives it a telling one. Else INT8 weights with activations in a wider
+        type are weight-only quantization, whose products run in the wider type; and where no weights are listed, what
+        stands beside an INT8 activation is a residual that the kernel adds.
         """
         if not self.kind.multiplies_matrices and not self.macs:
             return None
         activations = [tensor.dtype for tensor in self.inputs]
-        matrix = max(self.weights, key=lambda tensor: tensor.elements, default=None)
-        if self.kind is LayerKind.ATTENTION or matrix is None or matrix.elements == 1:  # activations times activations
+        if self.kind is LayerKind.ATTENTION:
             return _widest(activations[:2])
+        if (named := precision_in_tactic(self.tactic)) is not None:
+            return named
+        matrix = max(self.weights, key=lambda tensor: tensor.elements, default=None)
+        if matrix is None or matrix.elements == 1:
+            if "int8" in activations[:2]:
+                return Precision.INT8
+            return _widest(activations[:1]) or _widest([tensor.dtype for tensor in self.outputs])
         if matrix.dtype == "int8" and "int8" not in activations:
             return _widest(activations)
         return _PRECISIONS.get(matrix.dtype)
@@ -214,6 +212,7 @@ def _layer_document(layer: PlanLayer) -> dict[str, Any]:
         "kind": layer.kind.value,
         "origins": list(layer.origins),
         "precision": layer.precision.value if layer.precision else None,
+        "tactic": layer.tactic,
         "moved_bytes": layer.moved_bytes,
         "weight_bytes": layer.weight_bytes,
         "macs": layer.macs,

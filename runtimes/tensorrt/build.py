@@ -16,13 +16,14 @@ from ..machine.host import UNKNOWN_HOST, Host
 from ..plans.attribution import make_plan
 from ..plans.parse import Compilation
 from ..plans.plan import EnginePlan
-from ..plans.precision import require_asked, require_precision, shows_precision
+from ..plans.precision import require_asked, shows_precision
 from .compile import compile_engine
 from .configure import configure, keep_timings, limit_workspace, require_possible
 from .cuda import GpuDevice
 from .engine_file import FORMAT, EngineOptions, EngineRecord, name_engine, name_place
 from .library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
 from .messages import explain_failure, list_warnings
+from .proof import describes_roughly, prove_precision
 
 
 def _ignore(*_: object) -> None:
@@ -54,7 +55,8 @@ def build_engine(
     """Compile the ONNX artifact `source` into `place.folder`; `name` is the network's, `dualformer-b`.
 
     The precision is the source's. Raises EngineError for what this TensorRT or GPU cannot do and for an engine that
-    does not compute in that precision, PlanError for a network it refuses; nothing is left behind then.
+    does not compute in that precision, which is kept as PATH.unproven, PlanError for a network it refuses; nothing else
+    is left behind then.
     """
     version = library_version()
     require_supported_version(version)
@@ -81,7 +83,9 @@ def build_engine(
         seconds = time.monotonic() - started
         plan = _read_plan(source, built.compilation, work, place.tell)
         if plan is not None:
-            require_precision(plan, source.precision)
+            strict = options.strict or not describes_roughly(version)
+            for line in prove_precision(plan, source.precision, built.serialized, path, strict=strict):
+                place.tell(line)
         if not place.verbose:
             for line in list_warnings(built.warnings):
                 place.tell(line)

@@ -25,6 +25,7 @@ _VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build;
 class EngineOptions:
     """How an engine is to be built; None leaves TensorRT's default.
 
+    `strict` refuses an engine whose precision TensorRT 10's plan does not prove, which is kept with a warning else.
     `targets` are compute capabilities ("8.6") of RTX GPUs that an engine is built for on a machine without them.
     """
 
@@ -33,6 +34,7 @@ class EngineOptions:
     compatible: Compatibility = Compatibility.NONE
     version_compatible: bool = False
     targets: tuple[str, ...] = ()
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from dualexport.exporter.dualformer.network import CONFIGS, count_macs
 from dualexport.graphs.work import GraphWork, read_graph_work
 from dualexport.runtimes.plans.attribution import attribute_work
 from dualexport.runtimes.plans.devices import DEVICES, estimate
+from dualexport.runtimes.plans.layer_kind import LayerKind
 from dualexport.runtimes.plans.parse import parse_build_log, parse_inspection
-from dualexport.runtimes.plans.plan import EnginePlan, LayerKind, PlanLayer
+from dualexport.runtimes.plans.plan import EnginePlan, PlanLayer
 from onnx import TensorProto, helper, numpy_helper
 
 ROW_MAJOR = "(Linear) Row major linear format"

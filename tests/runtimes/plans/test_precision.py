@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 from dualexport.core.choices import Precision
 from dualexport.core.errors import EngineError
-from dualexport.runtimes.plans.plan import EnginePlan, LayerKind, PlanLayer, PlanTensor
+from dualexport.runtimes.plans.layer_kind import LayerKind
+from dualexport.runtimes.plans.plan import EnginePlan, PlanLayer, PlanTensor
 from dualexport.runtimes.plans.precision import require_precision, shows_precision
 
 MACS = 10_000

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from dualexport.core.choices import DeviceName
 from dualexport.runtimes.plans.devices import DEVICES
-from dualexport.runtimes.plans.plan import EnginePlan, LayerKind, PlanLayer, PlanTensor
+from dualexport.runtimes.plans.layer_kind import LayerKind
+from dualexport.runtimes.plans.plan import EnginePlan, PlanLayer, PlanTensor
 from dualexport.runtimes.plans.verdict import judge
 
 ORIN = DEVICES[DeviceName.AGX_ORIN]
