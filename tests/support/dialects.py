@@ -50,12 +50,15 @@ def read_eleven(log: str) -> tuple[Layer, ...]:
     layers = []
     for line in log.split("\n"):
         if (found := LINE.match(line)) and found["type"] not in ("signal", "wait"):
-            tensors = [
-                tuple(Tensor(one["name"], one["dims"], one["type"]) for one in TENSOR.finditer(found[part]))
-                for part in ("inputs", "constants", "outputs")
-            ]
-            layers.append(Layer(found["name"], found["type"], *tensors, found["tactic"], found["metadata"]))
+            inputs, constants, outputs = (_read(found[part]) for part in ("inputs", "constants", "outputs"))
+            layers.append(
+                Layer(found["name"], found["type"], inputs, constants, outputs, found["tactic"], found["metadata"])
+            )
     return tuple(layers)
+
+
+def _read(section: str) -> tuple[Tensor, ...]:
+    return tuple(Tensor(one["name"], one["dims"], one["type"]) for one in TENSOR.finditer(section))
 
 
 def name_tactic(layer: Layer) -> Layer:
