@@ -1,247 +1,187 @@
-"""What holds on a machine with an NVIDIA GPU: engines built, all runtimes compared and timed on clips, the tests run.
+"""Records what holds on a machine with an NVIDIA GPU, a JSON line a row, each row in a process of its own.
 
-Called by scripts/gpu-check. Prints one table and writes one JSON document; exits with 1 when anything failed. What a
-runtime refuses is a row of the table, with its message, and does not end the run; what is not installed is no failure.
+Called by scripts/gpu-check. The rows that tell the most come first, and what fails, hangs or is not installed is a row
+too: whenever the run ends, the file holds all that was found until then. `gpu_results.py` makes tables of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from dualexport.cli import main as dualexport
-from dualexport.commands import console
-from dualexport.core.errors import DualExportError, MissingDependencyError
-from dualexport.core.manifest import Manifest, find_manifest, tool_versions
-from dualexport.core.plain import to_json
-from dualexport.core.runner import Runner, TimedRunner
-from dualexport.core.types import Artifact, Clip
-from dualexport.pipeline.parity import open_clips
-from dualexport.pipeline.runners import limits_of, open_artifact, open_network
-from dualexport.runtimes.machine.host import read_host
-from dualexport.runtimes.tensorrt.cuda import open_cuda
-from dualexport.runtimes.tensorrt.engine_file import EngineOptions, read_record
-from dualexport.verification.compare import Candidate, compare
-from dualexport.verification.limits import DEFAULT_LIMITS
+from dualexport.core.errors import DualExportError
+from dualexport.core.manifest import Manifest, find_manifest
+from dualexport.core.types import Artifact
 
-ROOT = Path(__file__).parents[1]
-WARM_UP_SECONDS = 1.0
-CLIPS = 8
-LEAST_CALLS = 3
+ROWS = Path(__file__).with_name("gpu_rows.py")
+PROBES = (
+    "results",
+    "timing",
+    "failed_capture",
+    "copies",
+    "threads",
+    "leaks",
+    "capture_beside",
+    "lost_device",
+    "clocks",
+)
+MODES = ("eager", "compiled", "graph")
+VARIANTS = ("plain", "folded", "folded-selected")
+SAID = 2000  # characters of a process's last words that are kept
+FORMAT = 1  # of the file, in its first line
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way to run one file. Milliseconds are of one batch; `gpu_ms` by events on the GPU, without copies; `wall_ms`
-    around a call that waits, without copies; `copied_ms` the same with copies in and out. Each is (p50, p90, p99)."""
+    """A row to record: its name, `engine/dualformer-t/dualformer-t.fp16.onnx`, and the folder it is about."""
 
-    file: str
-    runner: str
-    largest_difference: float | None = None
-    top1_agreement: float | None = None
-    passed: bool | None = False  # None: not installed
-    gpu_ms: tuple[float, float, float] | None = None
-    wall_ms: tuple[float, float, float] | None = None
-    copied_ms: tuple[float, float, float] | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """The reference, clips and seconds of every row."""
-
-    reference: Runner
-    clips: tuple[Clip, ...]
-    seconds: float
+    name: str
+    folder: Path | None = None
 
 
 def main() -> int:
+    """Record every row; returns 1 when one of them failed."""
     arguments = parse_arguments()
-    device = open_cuda().device()
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
-        folders = arguments.folders or [export_nano(Path(scratch))]
-        rows = [row for folder in folders for row in check_folder(folder, arguments, Path(scratch))]
-    tests = None if arguments.skip_tests else run_gpu_tests()
-    document = {
-        "device": device,
-        "host": read_host(),
-        "tools": tool_versions(),
-        "rows": rows,
-        "gpu_tests_passed": tests,
-    }
-    arguments.output.write_text(to_json(document), encoding="utf-8")
-    print_rows(f"{device.name}, compute capability {device.compute_capability}", rows)
-    print(f"GPU tests: {'not run' if tests is None else 'passed' if tests else 'FAILED'}; written: {arguments.output}")
-    return 1 if tests is False or any(row.passed is False for row in rows) else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    until = time.monotonic() + 60 * arguments.minutes
+    failed = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch,
+        arguments.output.open("w", encoding="utf-8") as out,
+    ):
+        head = {"row": "start", "format": FORMAT, "at": _now(), "arguments": sys.argv[1:], "dry_run": arguments.dry_run}
+        _write(out, head)
+        for row in list_rows(arguments):
+            left = until - time.monotonic()
+            found = record(row, arguments, Path(scratch), left) if left > 1 else {"skipped": "no time was left"}
+            _write(out, {"row": row.name, **found})
+            failed += "error" in found
+            print(f"{row.name}: {_summarize(found)}", flush=True)
+        _write(out, {"row": "end", "at": _now(), "failed": failed})
+    print(f"{failed or 'no'} rows failed; written: {arguments.output}")
+    return 1 if failed else 0
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/gpu-check", description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="exported folders; default: size n, exported here")
-    parser.add_argument("--clips", type=Path, help="videos to compare on; default: generated ones")
-    parser.add_argument("--seconds", type=float, default=5.0, help="to time each way of running for")
-    parser.add_argument("--output", type=Path, default=Path("gpu-check.json"))
-    parser.add_argument("--skip-tests", action="store_true", help="leave the tests that need a GPU out")
+    parser.add_argument("folders", nargs="*", type=Path, help="exported folders, or unpacked bundles (no torch needed)")
+    parser.add_argument("--clips", type=Path, help="videos to compare on; default: a bundle's, else noise")
+    parser.add_argument("--output", type=Path, default=Path("gpu-check.jsonl"))
+    parser.add_argument("--minutes", type=float, default=25.0, help="for everything; what does not fit is skipped")
+    parser.add_argument("--row-seconds", type=float, default=240.0, help="the longest that one row may take")
+    parser.add_argument("--seconds", type=float, default=4.0, help="to time each way of running for")
+    parser.add_argument("--sizes", default="b,t", help="networks to time in PyTorch")
+    parser.add_argument("--batches", default="1,8", help="their batches")
+    parser.add_argument("--only", default="", help="rows whose names begin so, by commas")
+    parser.add_argument("--dry-run", action="store_true", help="rehearse on the CPU, over a device that is not there")
     return parser.parse_args()
 
 
-def export_nano(scratch: Path) -> Path:
+def list_rows(arguments: argparse.Namespace) -> list[Row]:
+    """Every row, the most telling first."""
+    only = tuple(name for name in arguments.only.split(",") if name)
+    return [row for row in _list_all(arguments) if not only or row.name.startswith(only)]
+
+
+def _list_all(arguments: argparse.Namespace) -> Iterator[Row]:
+    graphs = [(folder, graph) for folder in arguments.folders for graph in _graphs_of(folder)]
+    yield Row("environment")
+    yield from (Row(f"reference/{folder.name}", folder) for folder in arguments.folders)
+    for kind in ("build", "engine"):
+        for folder, graph in graphs:
+            if graph.options.get("base") != "fp32":  # an INT8 graph for CPUs
+                yield Row(f"{kind}/{folder.name}/{graph.path.name}", folder)
+    yield from _list_torch(arguments.sizes.split(","), arguments.batches.split(","))
+    yield from (Row(f"probe/{probe}") for probe in PROBES)
+    for kind in ("onnx", "rtx-provider"):
+        yield from (Row(f"{kind}/{folder.name}/{graph.path.name}", folder) for folder, graph in graphs)
+    yield Row("tests")
+
+
+def _list_torch(sizes: Sequence[str], batches: Sequence[str]) -> Iterator[Row]:
+    for batch in batches:
+        for mode, size, variant in product(MODES, sizes, VARIANTS):
+            yield Row(f"torch/{size}/{variant}/batch {batch}/{mode}")
+        yield from (Row(f"products/{size}/batch {batch}") for size in sizes)
+
+
+def _graphs_of(folder: Path) -> Sequence[Artifact]:
+    """The ONNX files of a folder, half precision first; none where there is no manifest, which its rows will tell."""
     try:
-        dualexport(["onnx", "--model", "n", "--output", str(scratch / "dualformer-n")])
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    return scratch / "dualformer-n"
-
-
-def check_folder(folder: Path, arguments: argparse.Namespace, scratch: Path) -> Iterator[Row]:
-    """Every ONNX file of a folder, by ONNX Runtime and as an engine, with and without a CUDA graph."""
-    manifest = find_manifest(folder)
+        manifest: Manifest = find_manifest(folder)
+    except DualExportError:
+        return ()
     graphs = [artifact for artifact in manifest.artifacts if artifact.format == "onnx"]
-    clips = tuple(islice(open_clips(arguments.clips, manifest.preprocessing, 1, True, CLIPS), CLIPS))
-    with open_reference(manifest, graphs) as reference:
-        measuring = Measuring(reference, clips, arguments.seconds)
-        print(f"{manifest.name}: compared with {reference.name} on {len(clips)} clips", file=sys.stderr)
-        for graph in graphs:
-            yield check(graph, graph.path.name, partial(open_artifact, graph), measuring)
-            yield check(graph, graph.path.name, partial(open_rtx_provider, graph), measuring)
-            engine: list[Artifact] = []
-            for cuda_graph in (False, True):
-                open_engine = opener(graph, manifest.name, scratch, engine, cuda_graph=cuda_graph)
-                yield check(graph, f"{graph.path.name}, engine{', CUDA graph' * cuda_graph}", open_engine, measuring)
+    return sorted(graphs, key=lambda graph: ("fp16", "int8", "fp32").index(graph.precision.value))
 
 
-def open_reference(manifest: Manifest, graphs: list[Artifact]) -> TimedRunner:
-    """The PyTorch network where its weights are here, else the FP32 file."""
-    try:
-        return open_network(manifest)
-    except (DualExportError, ModuleNotFoundError) as error:
-        print(f"no PyTorch reference: {error}", file=sys.stderr)
-        return open_artifact(graphs[0])
+def record(row: Row, arguments: argparse.Namespace, scratch: Path, left: float) -> dict[str, Any]:
+    """Run one row in a process of its own; whatever becomes of it is told."""
+    command = [sys.executable, str(ROWS), row.name, "--scratch", str(scratch), "--seconds", str(arguments.seconds)]
+    command += ["--folder", str(row.folder)] if row.folder else []
+    command += ["--clips", str(arguments.clips)] if arguments.clips else []
+    command += ["--dry-run"] if arguments.dry_run else []
+    answer, limit = scratch / "answer.json", min(arguments.row_seconds, left)
+    answer.unlink(missing_ok=True)
+    begun = time.monotonic()
+    with (scratch / "said").open("w+b") as said:
+        process = subprocess.Popen(
+            [*command, "--answer", str(answer)], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+        said.seek(0)
+        words = said.read().decode(errors="replace")[-SAID:]
+    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
+    if not found:
+        found = {"error": f"it took more than {limit:.0f} s" if code is None else f"the process ended with {code}"}
+    if "error" in found:
+        found["said"] = words
+    return {**found, "took_seconds": round(time.monotonic() - begun, 1)}
 
 
-def open_rtx_provider(graph: Artifact) -> TimedRunner:
-    from dualexport.core.choices import Provider
-    from dualexport.runtimes.onnx_runner import OnnxRunner
-
-    return OnnxRunner(graph.path, Provider.TENSORRT_RTX)
-
-
-def opener(
-    graph: Artifact, name: str, scratch: Path, built: list[Artifact], *, cuda_graph: bool
-) -> Callable[[], TimedRunner]:
-    """Opens the engine of a graph, which is built when it is first needed."""
-
-    def open_engine() -> TimedRunner:
-        from dualexport.runtimes.tensorrt.build import BuildPlace, build_engine
-        from dualexport.runtimes.tensorrt.runner import TensorRTRunner
-
-        if not built:
-            place = BuildPlace(scratch, device=open_cuda().device(), host=read_host())
-            built.append(build_engine(graph, name, place, EngineOptions()))
-        return TensorRTRunner(built[0].path, read_record(built[0]), cuda_graph=cuda_graph)
-
-    return open_engine
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a row's process and what it started, also when this one is being ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
-def check(artifact: Artifact, title: str, open_runner: Callable[[], TimedRunner], measuring: Measuring) -> Row:
-    """Compare and time one way of running; what it refuses is the row's error."""
-    row = Row(title, "")
-    print(f"{title} ...", file=sys.stderr)
-    try:
-        with open_runner() as runner:
-            row = replace(row, runner=runner.name)
-            engine = replace(artifact, format="tensorrt") if "TensorRT" in runner.name else artifact
-            candidate = Candidate(runner, limits_of(engine, DEFAULT_LIMITS, None))
-            (report,) = compare(measuring.reference, {title: candidate}, measuring.clips).reports
-            gpu_ms, wall_ms, copied_ms = time_runner(runner, measuring.clips[0], measuring.seconds)
-            return replace(
-                row,
-                largest_difference=report.largest_difference,
-                top1_agreement=report.top1_agreement,
-                passed=report.passed,
-                gpu_ms=gpu_ms,
-                wall_ms=wall_ms,
-                copied_ms=copied_ms,
-            )
-    except MissingDependencyError as error:
-        return replace(row, passed=None, error=str(error))
-    except DualExportError as error:
-        return replace(row, error=str(error))
+def _summarize(found: dict[str, Any]) -> str:
+    for key in ("error", "skipped"):
+        if key in found:
+            return f"{key}: {str(found[key])[:200]}"
+    return f"{found.get('took_seconds')} s"
 
 
-Percentiles = tuple[float, float, float]
+def _write(out: Any, found: dict[str, Any]) -> None:
+    """A line, which is on the disk when this returns."""
+    out.write(json.dumps(found) + "\n")
+    out.flush()
+    os.fsync(out.fileno())
 
 
-def time_runner(runner: TimedRunner, clip: Clip, seconds: float) -> tuple[Percentiles | None, Percentiles, Percentiles]:
-    """(p50, p90, p99) milliseconds of a batch: on the GPU, by the wall clock, and with copies."""
-    spec = runner.inputs[0]
-    batch = np.repeat(clip.network_input(spec.dtype)[None], spec.shape[0], axis=0)
-    feeds = {spec.name: batch}
-    with runner.prepared(feeds) as run:
-        repeat(run, WARM_UP_SECONDS)
-        wall, returned = repeat(run, seconds)
-    copied, _ = repeat(lambda: runner.infer(feeds), seconds)
-    on_gpu = [value for value in returned if isinstance(value, float)]
-    return (percentiles(on_gpu) if on_gpu else None), percentiles(wall), percentiles(copied)
-
-
-def repeat(run: Callable[[], object], seconds: float) -> tuple[list[float], list[object]]:
-    """Milliseconds of each call for so many seconds, at least LEAST_CALLS, and what the calls returned."""
-    times: list[float] = []
-    returned: list[object] = []
-    until = time.perf_counter() + seconds
-    while len(times) < LEAST_CALLS or time.perf_counter() < until:
-        start = time.perf_counter()
-        returned.append(run())
-        times.append((time.perf_counter() - start) * 1e3)
-    return times, returned
-
-
-def percentiles(values: list[float]) -> Percentiles:
-    p50, p90, p99 = (float(value) for value in np.percentile(values, (50, 90, 99)))
-    return p50, p90, p99
-
-
-def run_gpu_tests() -> bool:
-    """Run the tests behind the mark `gpu`; True where they pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
-
-
-def print_rows(title: str, rows: list[Row]) -> None:
-    columns = ("file", "runner", "largest diff", "top-1", "GPU ms", "wall ms", "with copies", "p99", "result")
-    shown = []
-    for row in rows:
-        if row.error is not None:
-            shown.append((row.file, row.runner, *[""] * 6, row.error))
-            continue
-        milliseconds = [f"{times[0]:.3f}" if times else "" for times in (row.gpu_ms, row.wall_ms, row.copied_ms)]
-        p99 = f"{row.wall_ms[2]:.3f}" if row.wall_ms else ""
-        accuracy = (f"{row.largest_difference:.1e}", f"{row.top1_agreement:.0%}")
-        shown.append((row.file, row.runner, *accuracy, *milliseconds, p99, "PASS" if row.passed else "FAIL"))
-    console.print_table(title, columns, shown)
-
-
-@contextmanager
-def two_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except DualExportError as error:
-        console.print_error(str(error), error.fix)
-        sys.exit(1)
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 if __name__ == "__main__":
-    with two_line_errors():
-        sys.exit(main())
+    sys.exit(main())
