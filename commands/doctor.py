@@ -18,13 +18,16 @@ def doctor(
     command: Annotated[
         list[str] | None, typer.Option(help="Judge by this command only; may be repeated. Default: all.")
     ] = None,
+    jetson: Annotated[
+        bool, typer.Option("--jetson", help="Look at what can fail on a Jetson, too, in that order.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is installed and what is not, in versions, and what to do about it.
 
     Exits with 1 when a command of dualexport could not work here, naming it.
     """
-    examination = examine(command or ())
+    examination = examine(command or (), jetson=jetson)
     console.show(examination, _print_findings, as_json=as_json)
     if examination.stopped:
         raise typer.Exit(1)

@@ -16,7 +16,10 @@ from ..core.errors import DualExportError, OptionError
 from ..core.versions import version_numbers
 from ..runtimes.machine.diagnose import COMMANDS, Diagnosis, Machine, Requirement, diagnose
 from ..runtimes.machine.environment import read_environment
+from ..runtimes.machine.host import read_host
+from ..runtimes.machine.jetson import examine_jetson, read_jetson
 from ..runtimes.machine.memory import read_available_bytes
+from ..runtimes.tensorrt.cuda import find_gpu
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,13 +40,20 @@ class Examination:
     findings: tuple[Diagnosis, ...]
 
 
-def doctor(commands: Sequence[str] = ()) -> Examination:
-    """Examine this machine for `commands`, by default all; raises OptionError for one that is none."""
+def doctor(commands: Sequence[str] = (), *, jetson: bool = False) -> Examination:
+    """Examine this machine for `commands`, by default all; raises OptionError for one that is none.
+
+    With `jetson` the findings are what can fail on a Jetson, in that order, and go before the others.
+    """
     for name in commands:
         if name not in COMMANDS:
             raise OptionError(f"{name!r} is no command that is examined", fix=f"say one of {', '.join(COMMANDS)}")
     asked = tuple(commands) or COMMANDS
-    findings = diagnose(read_machine())
+    machine = read_machine()
+    findings = diagnose(machine)
+    if jetson:
+        state = read_jetson(read_host(), machine.environment, None if machine.for_rtx else machine.tensorrt)
+        findings = (*examine_jetson(state), *findings)
     return Examination(asked, tuple(name for name in asked if any(name in one.stops for one in findings)), findings)
 
 
@@ -58,7 +68,7 @@ def read_machine() -> Machine:
         for_rtx=for_rtx,
         cuda_generation=None if tensorrt is None or for_rtx else _guess_cuda(tensorrt),
         decoders=_list_decoders(),
-        environment=read_environment(),
+        environment=read_environment(device=find_gpu()),
         free_memory_gb=None if available is None else available / 1e9,
         free_disk_gb=shutil.disk_usage(Path()).free / 1e9,
         unwritable=_try_to_write(),

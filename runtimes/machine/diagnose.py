@@ -80,7 +80,7 @@ def diagnose(machine: Machine) -> tuple[Diagnosis, ...]:
     return (
         _look_at_python(machine.python),
         *(_look_at_library(requirement, machine) for requirement in machine.requirements),
-        _look_at_tensorrt(machine.tensorrt, machine.for_rtx),
+        _look_at_tensorrt(machine),
         _look_at_gpu(machine),
         _look_at_driver(machine),
         _look_at_memory(machine),
@@ -102,8 +102,16 @@ def _look_at_library(requirement: Requirement, machine: Machine) -> Diagnosis:
     name, needed = requirement.name, f"{requirement.oldest} or newer"
     if _serves(requirement):
         return Diagnosis(name, str(requirement.found), needed)
-    remedy = f'pip install "dualexport[{requirement.extra}]"' if requirement.extra else "pip install -U dualexport"
+    extra = _choose_extra(requirement.extra, machine)
+    remedy = f'pip install "dualexport[{extra}]"' if extra else "pip install -U dualexport"
     return Diagnosis(name, requirement.found or "not installed", needed, remedy, _list_stopped(requirement, machine))
+
+
+def _choose_extra(extra: str, machine: Machine) -> str:
+    """The extra to install: on a Jetson what JetPack lacks, elsewhere TensorRT with what running it needs."""
+    if extra != "gpu":
+        return extra
+    return "jetson" if machine.environment.jetson_release else "tensorrt"
 
 
 def _serves(requirement: Requirement) -> bool:
@@ -126,20 +134,21 @@ def _list_runtimes(machine: Machine) -> set[str]:
     """What can run a network here."""
     libraries = {requirement.name: _serves(requirement) for requirement in machine.requirements}
     found = {name for name in ("onnxruntime", "torch") if libraries.get(name)}
-    builds = not _look_at_tensorrt(machine.tensorrt, machine.for_rtx).remedy
+    builds = not _look_at_tensorrt(machine).remedy
     if builds and not _look_at_gpu(machine).remedy and libraries.get("cuda-bindings"):
         found.add("TensorRT")
     return found
 
 
-def _look_at_tensorrt(version: str | None, for_rtx: bool) -> Diagnosis:
-    needed = f"{OLDEST_TENSORRT} or newer"
-    remedy = (
-        "pip install tensorrt; on a Jetson JetPack 6.1 or newer; to plan without a GPU scripts/install-cpu-tensorrt"
-    )
+def _look_at_tensorrt(machine: Machine) -> Diagnosis:
+    version, needed = machine.tensorrt, f"{OLDEST_TENSORRT} or newer"
+    if machine.environment.jetson_release:
+        remedy = "sudo apt-get install python3-libnvinfer, of JetPack 6.1 or newer, and never pip install tensorrt"
+    else:
+        remedy = 'pip install "dualexport[tensorrt]"; to plan without a GPU scripts/install-cpu-tensorrt'
     if version is None:
         return Diagnosis("TensorRT", "not installed", needed, remedy, ("trt", "plan"))
-    if for_rtx:
+    if machine.for_rtx:
         return Diagnosis("TensorRT", f"for RTX {version}", "any for RTX")
     if is_older(version, OLDEST_TENSORRT):
         return Diagnosis("TensorRT", version, needed, remedy, ("trt", "plan"))

@@ -76,6 +76,15 @@ def test_without_onnx_runtime_another_runtime_will_do(
     assert find("onnxruntime", requirements=requirements, tensorrt=tensorrt).stops == stops
 
 
+def test_the_extra_that_is_recommended_is_the_machine_s() -> None:
+    without = [replace(one, found=None) if one.extra == "gpu" else one for one in WHOLE.requirements]
+    assert find("cuda-bindings", requirements=without).remedy == 'pip install "dualexport[tensorrt]"'
+    assert find("TensorRT", tensorrt=None).remedy.startswith('pip install "dualexport[tensorrt]"')
+    jetson = replace(SERVER, jetson_release="36.4.3 (JetPack 6.2)")
+    assert find("cuda-bindings", requirements=without, environment=jetson).remedy == 'pip install "dualexport[jetson]"'
+    assert "never pip install tensorrt" in find("TensorRT", tensorrt=None, environment=jetson).remedy
+
+
 def test_a_jetson_s_driver_is_its_jetpack_s() -> None:
     jetson = replace(
         SERVER, gpu=None, gpu_driver=None, machine="Jetson AGX Orin", jetson_release="36.4.3 (JetPack 6.2)"
