@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from ..core.extras import needing_extra
 from ..core.runner import TimedRunner
 from ..core.types import Artifact
 from ..pipeline.latency import write_bench
-from ..pipeline.runners import open_artifact, open_network
+from ..pipeline.runners import open_artifact, open_network, skip_stale
 from ..pipeline.verify import inputs
 from ..report.bench import FORMAT as BENCH_FORMAT
 from ..runtimes.tensorrt.engine_file import FORMAT
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..core.manifest import Manifest
     from ..runtimes.benchmark import Latency, Measurement, Subject
     from ..runtimes.machine.environment import DeviceState
+    from ..runtimes.machine.sampling import LoadSummary
 
 EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"
 BUSY_LOAD = 0.5  # of the cores, in the minute before
@@ -51,6 +53,10 @@ def bench(
     ] = 10.0,
     rounds: Annotated[int, typer.Option(min=2, max=1000, help="In how many alternating rounds.")] = 5,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, for --runtime torch.")] = None,
+    cuda_graph: Annotated[
+        bool,
+        typer.Option("--cuda-graph", help="Engines' wall time by a CUDA graph; rows of device events show both ways."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure latency on random clips: warmed up, in alternating rounds, as a ratio to the reference in the same run.
@@ -62,19 +68,30 @@ def bench(
     from ..core.manifest import check_artifact, tool_versions
     from ..runtimes.benchmark import Timing, benchmark
     from ..runtimes.machine.environment import read_environment, read_state
+    from ..runtimes.tensorrt.cuda import find_gpu
 
     manifests = inputs.find_networks(folders)
     chosen = [(one, _select(inputs.select_artifacts(one, against), runtime, batch)) for one in manifests]
+    if against == "all":
+        chosen = [(one, list(skip_stale(found, console.note))) for one, found in chosen]
     artifacts = [artifact for _, found in chosen for artifact in found]
     for artifact in artifacts:
         check_artifact(artifact)
     subjects = [subject for one, found in chosen for subject in _list_subjects(one, found, runtime, checkpoint)]
+    subjects = [replace(one, cuda_graph=cuda_graph) for one in subjects]
     counts = Counter(artifact.path.name for artifact in artifacts)
     paths = {artifact.sha256: str(artifact.path) for artifact in artifacts if counts[artifact.path.name] > 1}
     subjects = [replace(one, name=paths.get(one.sha256 or "", one.name)) for one in subjects]
-    before = read_state()
+    device = find_gpu()
+    before = read_state(device=device)
     with console.show_progress() as progress:
-        timing = Timing(seconds, rounds, warm_up_seconds=seconds, free_device_mb=_find_device_memory(artifacts))
+        timing = Timing(
+            seconds,
+            rounds,
+            warm_up_seconds=seconds,
+            free_device_mb=_find_device_memory(artifacts),
+            read_state=partial(read_state, device=device),
+        )
         measurement = benchmark(subjects, timing, progress)
     warnings = [*measurement.warnings, *_find_other_work(before)]
     document = {
@@ -85,9 +102,9 @@ def bench(
         "copies": COPIES,
         "seconds": seconds,
         "rounds": rounds,
-        "environment": read_environment(),
+        "environment": read_environment(device=device),
         "state_before": before,
-        "state_after": read_state(),
+        "state_after": read_state(device=device),
         "tools": tool_versions(),
         "folders": [manifest.folder for manifest in manifests],
     }
@@ -137,7 +154,9 @@ def _list_subjects(
     from ..runtimes.benchmark import Subject
 
     subjects = [
-        Subject(artifact.path.name, artifact.sha256, lambda artifact=artifact: open_artifact(artifact))  # type: ignore[misc]
+        Subject(
+            artifact.path.name, artifact.sha256, partial(open_artifact, artifact, cuda_graph=True, notify=console.note)
+        )
         for artifact in artifacts
     ]
     if runtime is not None and Runtime.TORCH in runtime:
@@ -162,10 +181,22 @@ def _print_latencies(measurement: Measurement, document: dict[str, Any]) -> None
         [_row(one) for one in measurement.results],
     )
     for name in ("before", "after"):
-        state = [f"{key} {value:g}" for key, value in asdict(document[f"state_{name}"]).items() if value is not None]
+        known = {key: value for key, value in asdict(document[f"state_{name}"]).items() if value is not None}
+        state = [f"{key} {value if isinstance(value, str) else f'{value:g}'}" for key, value in known.items()]
         print(f"machine {name}: {', '.join(state) or 'not known'}")
+    _print_load(measurement.under_load)
     for warning in document["warnings"]:
         console.note(warning)
+
+
+def _print_load(load: LoadSummary | None) -> None:
+    """The machine's state while it was measured."""
+    if load is None:
+        return
+    spreads = {name: value for name, value in asdict(load).items() if isinstance(value, dict)}
+    shown = [f"{name} {one['low']:g} to {one['high']:g}" for name, one in spreads.items()]
+    shown += [f"slowed by {load.slowed_by}"] if load.slowed_by else []
+    print(f"machine under load: {', '.join(shown) or 'not known'}")
 
 
 def _row(one: Latency) -> tuple[str, ...]:
@@ -173,7 +204,7 @@ def _row(one: Latency) -> tuple[str, ...]:
     return (
         one.artifact,
         one.runner,
-        "wall" if one.copies.value == "included" else "device events",
+        ("wall" if one.copies.value == "included" else "device events") + ", CUDA graph" * one.cuda_graph,
         str(one.batch),
         str(one.runs),
         *(f"{value:.2f}" for value in (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms, one.clip_ms)),

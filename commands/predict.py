@@ -40,7 +40,7 @@ def predict(
     names = parity.name_classes(manifest, labels)
     source = parity.open_clips(Path(video), manifest.preprocessing, views, skip_unreadable)
     with needing_extra("predict"):
-        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph)
+        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
     with console.show_progress() as progress, opened as runner:
         predictions = classify(runner, source, names, progress=progress)
     parity.note_clips(source, Reporter(note=console.note))

@@ -57,7 +57,7 @@ def stream(
     names, clip = parity.name_classes(manifest, labels), manifest.preprocessing
     options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries)
     with needing_extra("stream"):
-        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph)
+        opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
     with opened as runner:
         try:
             for seen in stream_windows(runner, source, clip, options, names, notify=console.note):

@@ -11,6 +11,7 @@ import typer
 from ..core.choices import Reference, Runtime
 from ..core.reporter import Reporter
 from ..pipeline import parity
+from ..pipeline.runners import skip_stale
 from ..pipeline.verify import inputs
 from ..pipeline.verify.document import choose_fix, combine_documents
 from ..pipeline.verify.folder import Verified, VerifyOptions, verify_folder
@@ -115,6 +116,8 @@ def verify(
         (manifest, inputs.select_artifacts(manifest, against, runtime, reference))
         for manifest in inputs.find_networks(folders)
     ]
+    if against == "all":
+        subjects = [(manifest, skip_stale(artifacts, console.note)) for manifest, artifacts in subjects]
     with console.show_progress() as progress:
         verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
     _note(verified)

@@ -69,14 +69,14 @@ def judge_measured(artifacts: Sequence[Artifact], bench: Bench) -> tuple[Verdict
     """A verdict for each INT8 file of `artifacts` that was measured together with the file in its rest's precision.
 
     Left out are files that have changed since, and engines of a graph that has. Times by a GPU's own events go before
-    wall times; the two are never compared.
+    wall times, those by a CUDA graph before those by single launches; they are never compared with each other.
     """
     known = {artifact.sha256: artifact for artifact in artifacts if _is_current(artifact, artifacts)}
     timed = [(known[one.sha256], one) for one in bench.results if one.sha256 in known]
     verdicts = {}
-    for copies in ("included", "excluded"):
+    for way in (("included", False), ("included", True), ("excluded", False), ("excluded", True)):
         for artifact, after in timed:
-            if artifact.precision is Precision.INT8 and after.copies == copies:
+            if artifact.precision is Precision.INT8 and (after.copies, after.cuda_graph) == way:
                 for before in _find_rest(artifact, after, timed):
                     verdicts[artifact.path.name] = _judge(artifact, before, after, bench)
     return tuple(verdicts.values())
@@ -90,7 +90,7 @@ def _is_current(artifact: Artifact, artifacts: Sequence[Artifact]) -> bool:
 def _find_rest(artifact: Artifact, after: Measured, timed: Sequence[tuple[Artifact, Measured]]) -> Iterator[Measured]:
     """The measurement of the file in the precision around INT8, on the same runtime, measured in the same way."""
     for other, before in timed:
-        same_way = (before.copies, before.batch) == (after.copies, after.batch)
+        same_way = (before.copies, before.cuda_graph, before.batch) == (after.copies, after.cuda_graph, after.batch)
         if other.precision is _rest_of(artifact) and other.format == artifact.format and same_way:
             yield before
 

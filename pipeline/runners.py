@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.choices import Precision, Runtime
 from ..core.errors import EngineError, ManifestError, RunnerError
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest
+from ..core.reporter import Notify, no_notes
 from ..core.runner import TimedRunner
 from ..core.types import Artifact, TensorSpec
 from ..runtimes.tensorrt.engine_file import FORMAT, SUFFIX, read_record, rebuild_command
@@ -55,43 +56,47 @@ def open_runner(
     *,
     checkpoint: Path | None = None,
     cuda_graph: bool = False,
+    notify: Notify = no_notes,
 ) -> TimedRunner:
     """Open what runs a network: a context manager, whose `infer` takes and returns arrays by name.
 
     `source` is a file, or an exported folder (the only one here, if it is left out) or its manifest. Of a folder
     `runtime` chooses: "onnx" the FP32 file, "tensorrt" the narrowest engine that loads here, "torch" the network that
-    all were made from. Raises ManifestError, RunnerError and EngineError.
+    all were made from. `notify` is told where a CUDA graph was asked for and cannot be captured. Raises ManifestError,
+    RunnerError and EngineError.
     """
     if isinstance(source, (str, Path)) and Path(source).is_file():
-        return _open_file(Path(source), cuda_graph=cuda_graph)
+        return _open_file(Path(source), cuda_graph, notify)
     if isinstance(source, Artifact):
-        return open_artifact(source, cuda_graph=cuda_graph)
+        return open_artifact(source, cuda_graph=cuda_graph, notify=notify)
     manifest = source if isinstance(source, Manifest) else find_manifest(None if source is None else Path(source))
     artifact = find_artifact(manifest, Runtime(runtime))
-    return open_artifact(artifact, cuda_graph=cuda_graph) if artifact else open_network(manifest, checkpoint)
+    if artifact is None:
+        return open_network(manifest, checkpoint)
+    return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)
 
 
-def _open_file(path: Path, *, cuda_graph: bool) -> TimedRunner:
+def _open_file(path: Path, cuda_graph: bool, notify: Notify) -> TimedRunner:
     """A file as the manifest beside it lists it, or else as it describes itself."""
     for artifact in read_manifest(path.parent).artifacts if (path.parent / FILE_NAME).is_file() else ():
         if artifact.path.name == path.name:
             check_artifact(artifact)
-            return open_artifact(artifact, cuda_graph=cuda_graph)
+            return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)
     if path.suffix == SUFFIX:
         from ..runtimes.tensorrt.runner import TensorRTRunner
 
-        return TensorRTRunner(path, cuda_graph=cuda_graph)
+        return TensorRTRunner(path, cuda_graph=cuda_graph, notify=notify)
     from ..runtimes.onnx_runner import OnnxRunner
 
     return OnnxRunner(path)
 
 
-def open_artifact(artifact: Artifact, *, cuda_graph: bool = False) -> TimedRunner:
+def open_artifact(artifact: Artifact, *, cuda_graph: bool = False, notify: Notify = no_notes) -> TimedRunner:
     """A runner of the artifact's format: ONNX Runtime on the CPU, or TensorRT."""
     if artifact.format == FORMAT:
         from ..runtimes.tensorrt.runner import TensorRTRunner
 
-        return TensorRTRunner(artifact.path, read_record(artifact), cuda_graph=cuda_graph)
+        return TensorRTRunner(artifact.path, read_record(artifact), cuda_graph=cuda_graph, notify=notify)
     from ..runtimes.onnx_runner import OnnxRunner
 
     return _require_listed(OnnxRunner(artifact.path), artifact)
@@ -149,19 +154,39 @@ def limits_of(artifact: Artifact, limits: Mapping[Precision, Limits], logit_diff
     return limit if logit_difference is None else replace(limit, logit_difference=logit_difference)
 
 
+def skip_stale(artifacts: Sequence[Artifact], note: Notify) -> tuple[Artifact, ...]:
+    """`artifacts` without the engines that do not load here, each of which is noted; the refusal where none is left."""
+    engines = tuple(artifact for artifact in artifacts if artifact.format == FORMAT)
+    refusals = _find_refusals(engines) if engines else {}
+    left = tuple(artifact for artifact in artifacts if artifact.path not in refusals)
+    if not left and refusals:
+        raise next(iter(refusals.values()))
+    for refusal in refusals.values():
+        note(f"left out: {refusal} ({refusal.fix})")
+    return left
+
+
 def _choose_engine(engines: tuple[Artifact, ...]) -> Artifact:
     """A folder may hold engines for several devices; without one for this one, the narrowest is refused by name."""
+    refusals = _find_refusals(engines)
+    narrowest_first = sorted(engines, key=lambda engine: NARROWEST_FIRST.index(engine.precision))
+    for engine in narrowest_first:
+        if engine.path not in refusals:
+            return engine
+    raise refusals[narrowest_first[0].path]
+
+
+def _find_refusals(engines: tuple[Artifact, ...]) -> dict[Path, EngineError]:
+    """Why engines cannot be loaded here, of those that cannot."""
     from ..runtimes.tensorrt.admission import Installation, require_loadable
     from ..runtimes.tensorrt.load import installed_layer
 
     layer = installed_layer()
     here = Installation(layer.version, layer.for_rtx, layer.cuda.device().compute_capability)
-    refusals = []
-    for engine in sorted(engines, key=lambda engine: NARROWEST_FIRST.index(engine.precision)):
+    refusals: dict[Path, EngineError] = {}
+    for engine in engines:
         try:
             require_loadable(engine.path, read_record(engine), here)
         except EngineError as error:
-            refusals.append(error)
-        else:
-            return engine
-    raise refusals[0]
+            refusals[engine.path] = error
+    return refusals

@@ -47,6 +47,10 @@ class Measured(msgspec.Struct, frozen=True):
     device_peak_mb: Size | None
     ratio: Ratio | None
     samples_ms: Annotated[tuple[Time, ...], Meta(min_length=1, max_length=10_000)]
+    cuda_graph: bool = False
+    enqueue_ms: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    copy_in_ms: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    copy_out_ms: Annotated[float, Meta(ge=0, le=1e12)] | None = None
 
 
 class Bench(msgspec.Struct, frozen=True):

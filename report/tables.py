@@ -133,7 +133,7 @@ def _describe_latency(one: Measured) -> Row:
     return (
         one.artifact,
         one.runner,
-        "wall" if one.copies == "included" else "device events",
+        ("wall" if one.copies == "included" else "device events") + ", CUDA graph" * one.cuda_graph,
         str(one.batch),
         *(number(value, ".2f") for value in (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms, one.clip_ms)),
         number(one.clips_a_second, ".1f"),

@@ -53,7 +53,7 @@ class Environment:
 class DeviceState:
     """The machine's state: clocks in MHz, hottest sensor in degrees Celsius, power in watts, load of the last minute.
 
-    `slowed_by` are the reasons that keep the GPU's clocks down.
+    `slowed_by` names what keeps the GPU's clocks down, empty where nothing does.
     """
 
     cpu_mhz: float | None
@@ -63,7 +63,7 @@ class DeviceState:
     gpu_temperature_c: float | None
     load: float | None
     gpu_power_w: float | None = None
-    slowed_by: tuple[str, ...] | None = None
+    slowed_by: str | None = None
 
 
 def read_environment(root: Path = ROOT, device: GpuDevice | None = None) -> Environment:
@@ -147,13 +147,13 @@ def _number(fields: Mapping[str, str] | None, name: str) -> float | None:
         return None
 
 
-def _name_reasons(fields: Mapping[str, str] | None) -> tuple[str, ...] | None:
+def _name_reasons(fields: Mapping[str, str] | None) -> str | None:
     """The reasons that keep the clocks down, from nvidia-smi's bit field; None where it has none."""
     try:
         bits = int(next(iter(fields.values())), 16) if fields else None
     except ValueError:
         return None
-    return None if bits is None else tuple(name for bit, name in REASONS.items() if bits & bit)
+    return None if bits is None else ", ".join(name for bit, name in REASONS.items() if bits & bit)
 
 
 def _read(path: Path) -> str | None:

@@ -32,7 +32,7 @@ class LoadSummary:
     memory_mhz: Spread | None
     gpu_power_w: Spread | None
     gpu_temperature_c: Spread | None
-    slowed_by: tuple[str, ...] | None
+    slowed_by: str | None
 
 
 class StateSampler:
@@ -69,7 +69,8 @@ class StateSampler:
 def summarize_states(states: Iterable[DeviceState]) -> LoadSummary:
     """Return the spread of each figure over `states`."""
     states = list(states)
-    reasons = [state.slowed_by for state in states if state.slowed_by is not None]
+    told = [state.slowed_by for state in states if state.slowed_by is not None]
+    reasons = sorted({reason for one in told for reason in one.split(", ") if reason})
     return LoadSummary(
         samples=len(states),
         cpu_mhz=_spread(state.cpu_mhz for state in states),
@@ -77,7 +78,7 @@ def summarize_states(states: Iterable[DeviceState]) -> LoadSummary:
         memory_mhz=_spread(state.memory_mhz for state in states),
         gpu_power_w=_spread(state.gpu_power_w for state in states),
         gpu_temperature_c=_spread(state.gpu_temperature_c for state in states),
-        slowed_by=tuple(sorted({name for names in reasons for name in names})) if reasons else None,
+        slowed_by=", ".join(reasons) if told else None,
     )
 
 

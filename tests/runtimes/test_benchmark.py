@@ -206,7 +206,7 @@ def test_an_engine_is_measured_in_one_context_by_launches_and_by_a_graph(tmp_pat
     (path := tmp_path / "net.engine").write_bytes(FAKE_ENGINE)
     subject = Subject("engine", None, lambda: TensorRTRunner(path, cuda_graph=True, layer=make_layer(engine)))
     ticks = itertools.count()
-    state = DeviceState(None, 1980.0, None, None, 45.0, None, slowed_by=("software power cap",))
+    state = DeviceState(None, 1980.0, None, None, 45.0, None, slowed_by="software power cap")
     timing = Timing(seconds=1.0, rounds=2, clock=lambda: next(ticks) / 20, read_state=lambda: state)
     measurement = benchmark([subject], timing)
     assert engine.contexts == 1
@@ -219,7 +219,7 @@ def test_an_engine_is_measured_in_one_context_by_launches_and_by_a_graph(tmp_pat
     assert (launches.p50_ms, graph.p50_ms) == (4.0, 1.5)
     assert measurement.under_load is not None
     assert measurement.under_load.gpu_mhz == Spread(1980.0, 1980.0, 1980.0)
-    assert measurement.under_load.slowed_by == ("software power cap",)
+    assert measurement.under_load.slowed_by == "software power cap"
     assert engine.runtime.alive == {}
 
 

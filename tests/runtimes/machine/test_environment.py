@@ -63,7 +63,7 @@ esac
     assert (environment.gpu, environment.gpu_driver, environment.cpu) == ("NVIDIA L4", "570.86.15", "Some CPU @ 3 GHz")
     assert (environment.gpu_max_mhz, environment.persistence_mode) == (2040.0, "Enabled")
     assert (state.gpu_mhz, state.memory_mhz, state.gpu_temperature_c, state.gpu_power_w) == (1980.0, 6251.0, None, 71.5)
-    assert state.slowed_by == ("software power cap", "software thermal slowdown")
+    assert state.slowed_by == "software power cap, software thermal slowdown"
 
 
 @pytest.mark.parametrize("place", ["usr/local/nvidia/bin", "usr/sbin", "usr/lib/wsl/lib"])
