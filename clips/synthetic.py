@@ -24,6 +24,7 @@ VIDEO_SIZE = (256, 340)  # height and width in pixels, as Kinetics videos are co
 FRAME_RATE = 25
 CONTAINERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov"}
 LABELS_FILE = "labels.csv"
+PATTERN = "moving pattern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,13 @@ def moving_patterns(count: int, preprocessing: Preprocessing, seed: int = 0) -> 
     """`count` clips of moving patterns, each of another seed."""
     shape = (preprocessing.frames, preprocessing.size, preprocessing.size)
     return tuple(
-        Clip(f"moving pattern {number}", 0, render_pattern(seed + number, *shape), preprocessing)
-        for number in range(count)
+        Clip(f"{PATTERN} {number}", 0, render_pattern(seed + number, *shape), preprocessing) for number in range(count)
     )
+
+
+def is_pattern(clip: Clip) -> bool:
+    """True for a clip that `moving_patterns` made, wherever it was stored since."""
+    return clip.name.startswith(f"{PATTERN} ")
 
 
 def write_video(

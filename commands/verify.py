@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..core.choices import Reference, Runtime
-from ..core.reporter import Reporter
-from ..pipeline import parity
-from ..pipeline.runners import skip_stale
-from ..pipeline.verify import inputs
-from ..pipeline.verify.document import choose_fix, combine_documents
-from ..pipeline.verify.folder import Verified, VerifyOptions, verify_folder
-from ..pipeline.verify.spread import Spread
-from ..report.document import to_mapping
-from ..report.tables import outline
-from ..report.write import RENDERERS, write_reports
 from . import console
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 
@@ -83,57 +72,41 @@ def verify(
 
     Exits with 1 when an artifact is out of a limit or did not run, naming the limit and the worst clip.
     """
-    if runtime is Runtime.TORCH:
-        raise typer.BadParameter("the PyTorch network is what artifacts are compared with", param_hint="--runtime")
-    if reference is Reference.EXPECTED and clips is not None:
-        raise typer.BadParameter("expected outputs are those of the bundle's own clips: leave --clips out")
-    if clips is None and (workers or ray or reference is Reference.STORED):
-        raise typer.BadParameter("--workers, --ray and --reference stored are for videos: give --clips")
-    if ray and ray not in ("auto", "local") and ":" not in ray:
-        raise typer.BadParameter(f"{ray} is no address: give HOST:PORT, or auto", param_hint="--ray")
-    from ..verification.limits import read_limits
+    from ..pipeline.clips import Clips as ClipOptions
+    from ..pipeline.verify.folder import VerifyOptions, find_conflict
+    from ..pipeline.verify.folder import verify as verify_folders
+    from ..report.document import to_mapping
+    from ..report.tables import outline
+    from ..report.write import RENDERERS
 
-    for path in report or ():
-        if path.suffix.lower() not in RENDERERS:
-            raise typer.BadParameter(f"{path.name} ends in none of {', '.join(RENDERERS)}", param_hint="--report")
-    read_limits(limits)  # what is wrong with it is said before any work
     options = VerifyOptions(
-        clips=clips,
-        labels=labels,
-        views=views,
-        skip_unreadable=skip_unreadable,
+        against=against,
+        runtime=runtime,
         reference=reference,
         checkpoint=checkpoint,
         limits=limits,
         tolerance=tolerance,
-        spread=Spread(workers, ray),
+        workers=workers,
+        ray=ray,
         layers=layers,
         bisect=bisect,
         plan=plan,
-        pictures=any(path.suffix.lower().startswith(".htm") for path in report or ()),
+        reports=tuple(report or ()),
+        junit=junit,
     )
-    subjects = [
-        (manifest, inputs.select_artifacts(manifest, against, runtime, reference))
-        for manifest in inputs.find_networks(folders)
-    ]
-    if against == "all":
-        subjects = [(manifest, skip_stale(artifacts, console.note)) for manifest, artifacts in subjects]
-    with console.show_progress() as progress:
-        verified = [verify_folder(manifest, artifacts, options, progress) for manifest, artifacts in subjects]
-    _note(verified)
-    document = combine_documents([one.document for one in verified])
-    write_reports(document, report or (), junit)
+    conflict = find_conflict(clips, options)
+    if conflict is not None:
+        raise typer.BadParameter(conflict)
+    if labels is not None and clips is None:
+        raise typer.BadParameter("--labels is of videos, and no clips were given: pass --clips too")
+    for path in options.reports:
+        if path.suffix.lower() not in RENDERERS:
+            raise typer.BadParameter(f"{path.name} ends in none of {', '.join(RENDERERS)}", param_hint="--report")
+    source = None if clips is None else ClipOptions(clips, views, skip_unreadable, labels=labels)
+    with console.show_progress() as reporter:
+        verified = verify_folders(folders or (), source, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
-        console.print_json(to_mapping(document))
+        console.print_json(to_mapping(verified.document))
     else:
-        console.print_parts(outline(document))
-    for one in verified:
-        name = "the PyTorch network" if reference is Reference.TORCH else one.comparison.reference
-        parity.require_parity(one.comparison.reports, name, choose_fix(one.document))
-
-
-def _note(verified: Sequence[Verified]) -> None:
-    """Say once what a user might overlook, where it is the same for all folders."""
-    own = next((one for one in verified if not one.own_clips), None)
-    if own is not None:
-        parity.note_clips(own.clips, Reporter(note=console.note))
+        console.print_parts(outline(verified.document))
+    verified.require_passed()

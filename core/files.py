@@ -96,6 +96,17 @@ def staged_path(final: Path) -> Iterator[Path]:
         yield staged.path(final.name)
 
 
+def require_writable(final: Path) -> None:
+    """Raise OutputError where `final` could not be written; nothing stays behind."""
+    with suppress(_TriedError), staged_set(final.parent) as staged:
+        staged.path(final.name).touch()
+        raise _TriedError
+
+
+class _TriedError(Exception):
+    """Ends a staged set that was only tried."""
+
+
 def finish_commit(folder: Path) -> None:
     """Finish what a killed run had begun to put into `folder`, if there is anything; raises OutputError."""
     if os.path.lexists(folder / COMMIT):

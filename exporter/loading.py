@@ -50,17 +50,10 @@ def load_demo(
     return network, replace(weights, demo=True), ignored
 
 
-def _find_checkpoint(manifest: Manifest) -> Path | None:
-    weights = manifest.weights
-    if weights.demo:
-        return find_demo_weights(manifest.selections, weights.selector_seed is not None)
-    return weights.checkpoint
+def find_checkpoint(manifest: Manifest, checkpoint: Path | None = None) -> Path | None:
+    """The file that the artifacts were made from, None for random weights; `checkpoint` is where it lies by now.
 
-
-def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
-    """The network that the manifest's artifacts were made from; `checkpoint` says where its file lies by now.
-
-    Raises ManifestError when the checkpoint is gone or is another file than the artifacts were made from.
+    Raises ManifestError when it is gone or is another file.
     """
     weights = manifest.weights
     if weights.seed is not None:
@@ -69,8 +62,11 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
                 f"{manifest.path} was made from random weights (seed {weights.seed}), not from {checkpoint.name}",
                 fix="leave --checkpoint out, or export the checkpoint with `dualexport onnx --checkpoint`",
             )
-        return build_random_network(manifest.size, weights.seed, manifest.selections)
-    path = checkpoint or _find_checkpoint(manifest)
+        return None
+    known = weights.checkpoint
+    if weights.demo:
+        known = find_demo_weights(manifest.selections, weights.selector_seed is not None)
+    path = checkpoint or known
     if path is None or not path.is_file():
         raise ManifestError(f"{path}: the checkpoint is not there any more", fix="say where it is with --checkpoint")
     found = hash_file(path)
@@ -80,4 +76,12 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
             f"{str(weights.sha256)[:12]}",
             fix="give the exported checkpoint with --checkpoint, or export again",
         )
-    return build_network(read_checkpoint(path, manifest.size, manifest.selections, weights.selector_seed))
+    return path
+
+
+def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
+    """The network that the manifest's artifacts were made from; raises as `find_checkpoint` does."""
+    path = find_checkpoint(manifest, checkpoint)
+    if path is None:
+        return build_random_network(manifest.size, manifest.weights.seed or 0, manifest.selections)
+    return build_network(read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..core.files import staged_path
+from ..core.errors import OutputError
+from ..core.files import require_writable, staged_path
 from ..core.plain import to_json
 from .document import Document, to_mapping
 from .html import render_html
@@ -18,6 +19,17 @@ RENDERERS: Mapping[str, Callable[[Document], str]] = {
     ".md": render_markdown,
     ".json": lambda document: to_json(to_mapping(document)),
 }
+
+
+def require_reports(reports: Sequence[Path], junit: Path | None = None) -> None:
+    """Raise OutputError for a report whose suffix names no form, or that cannot be written: before the work."""
+    for path in reports:
+        if path.suffix.lower() not in RENDERERS:
+            raise OutputError(
+                f"{path.name} ends in none of {', '.join(RENDERERS)}", fix="give it one of these suffixes"
+            )
+    for path in (*reports, *(() if junit is None else (junit,))):
+        require_writable(path)
 
 
 def write_reports(document: Document, reports: Sequence[Path], junit: Path | None = None) -> None:

@@ -16,6 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OwnLimits = Mapping[Precision, Mapping[str, "float | None"]]  # what a user sets, by precision and name
 EXAMPLE = "[int8], and below it top1_agreement = 0.97"
 
 
@@ -72,23 +73,27 @@ def choose_defaults(*, selects_tokens: bool) -> Mapping[Precision, Limits]:
     return SELECTING_LIMITS if selects_tokens else DEFAULT_LIMITS
 
 
-def read_limits(path: Path | None, defaults: Mapping[Precision, Limits] = DEFAULT_LIMITS) -> Mapping[Precision, Limits]:
-    """The defaults, with what the TOML file at `path` says: a table a precision, a key a limit, `false` for none.
+def override_limits(limits: Mapping[Precision, Limits], own: OwnLimits) -> Mapping[Precision, Limits]:
+    """Replace the limits that a user set."""
+    return {precision: replace(one, **own.get(precision, {})) for precision, one in limits.items()}
+
+
+def read_limits(path: Path | None) -> OwnLimits:
+    """Read a TOML file of limits: a table a precision, a key a limit, `false` for none; without a file, none are set.
 
     Raises LimitError for a file that cannot be read, and for a precision, a limit or a value that is not one.
     """
     if path is None:
-        return defaults
+        return {}
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LimitError(f"{path}: not a readable TOML file ({error})", fix=f"write it like this: {EXAMPLE}") from error
-    limits = dict(defaults)
+    limits: dict[Precision, Mapping[str, float | None]] = {}
     for table, values in document.items():
         if table not in [precision.value for precision in Precision] or not isinstance(values, dict):
             raise LimitError(f"{path.name}: [{table}] is not a precision", fix="name tables fp32, fp16 or int8")
-        precision = Precision(table)
-        limits[precision] = replace(limits[precision], **_parse(values, f"{path.name}: [{table}]"))
+        limits[Precision(table)] = _parse(values, f"{path.name}: [{table}]")
     return limits
 
 

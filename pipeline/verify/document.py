@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import msgspec
 
+from ...clips.synthetic import is_pattern
 from ...core.errors import GraphError, PlanError
 from ...core.manifest import Manifest, tool_versions
 from ...core.plain import to_plain
@@ -157,8 +158,13 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
     if manifest.weights.are_random:
         against.append("the weights are random: this is no trained network")
     caveats = []
-    if isinstance(clips, tuple):
+    if isinstance(clips, tuple) and all(is_pattern(clip) for clip in clips):
         caveats.append("compared on generated clips, not on videos of yours")
+    if "PyTorch" not in comparison.reference:
+        caveats.append(
+            f"the reference ({comparison.reference}) is an exported file, not the trained network: an error in it "
+            "stays unseen"
+        )
     if comparison.videos < FEW_VIDEOS:
         caveats.append(f"{comparison.videos} videos show gross errors only; accuracy takes hundreds")
     if not comparison.labelled:

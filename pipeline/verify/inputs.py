@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.choices import Precision, Reference, Runtime
+from ...core.class_names import find_class
 from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError
 from ...core.extras import needing_extra
 from ...core.logit_store import REFERENCE_NAME
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...verification.limits import Limits
 
 
-def find_networks(folders: Sequence[Path] | None) -> list[Manifest]:
+def find_networks(folders: Sequence[Path]) -> list[Manifest]:
     """The networks in `folders`, or the only one here; those without token selection first, to be held against.
 
     Raises ManifestError.
@@ -117,11 +118,16 @@ def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None
                 use_threads(threads)
             return network
     except MissingDependencyError as error:
-        fix = (
-            f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx, or "
-            "--reference stored where an earlier run left its reference's logits"
-        )
-        raise MissingDependencyError(str(error), fix=fix) from error
+        raise suggest_references(error) from error
+
+
+def suggest_references(error: MissingDependencyError) -> MissingDependencyError:
+    """Name the references that do without PyTorch."""
+    fix = (
+        f"{error.fix}, or without PyTorch pass --reference expected (in a bundle) or --reference onnx, or "
+        "--reference stored where an earlier run left its reference's logits"
+    )
+    return MissingDependencyError(str(error), fix=fix)
 
 
 def require_fp32(manifest: Manifest) -> Artifact:
@@ -160,24 +166,22 @@ def open_candidates(
     return candidates
 
 
-def label_clips(source: Iterable[Clip], labels: Path | None) -> Iterable[Clip]:
-    """The clips with the labels of a list. Raises LabelError for clips that have no names to find them by."""
-    if labels is None:
-        return source
-    from ...clips.labels import label_videos
-    from ...clips.source import ClipSource
-
-    if not isinstance(source, ClipSource):
-        raise LabelError("--labels is of videos, and no clips were given", fix="pass --clips too")
-    return source.of(label_videos(source.videos, labels))
-
-
 def list_class_names(manifest: Manifest, source: Iterable[Clip], reporter: Reporter) -> tuple[str, ...] | None:
     """The class names that labels are looked up in; None, noted, where the network has none and labels are names."""
     if not has_unknown_labels(manifest, source):
         return manifest.labels
     reporter.note("the labels are names, and the network was exported without class names: accuracy is left out")
     return None
+
+
+def require_known_labels(source: Iterable[Clip], names: Sequence[str], classes: int) -> None:
+    """Raise LabelError for the first video whose label is no class."""
+    for video in getattr(source, "videos", ()):
+        if video.label is not None:
+            try:
+                find_class(video.label, names, classes)
+            except LabelError as error:
+                raise LabelError(f"{video.where}: {error}", fix=error.fix) from error
 
 
 def has_unknown_labels(manifest: Manifest, source: Iterable[Clip]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from ...clips.read_ahead import ReadAhead
 from ...clips.source import ClipSource, SkippedVideo
 from ...core.choices import Reference
-from ...core.errors import MissingDependencyError, OutputError, RunnerError
+from ...core.errors import OutputError, RunnerError
 from ...core.logit_store import REFERENCE_NAME, LogitStore, ReferenceInfo, name_store
 from ...core.reporter import Reporter
 from ...core.types import Clip
@@ -39,11 +38,10 @@ class Spread:
 
 
 def compare_clips(
-    job: VerifyJob, clips: Iterable[Clip], spread: Spread, reporter: Reporter
+    job: VerifyJob, clips: Iterable[Clip], names: tuple[str, ...] | None, spread: Spread, reporter: Reporter
 ) -> tuple[Comparison, Iterable[Clip], LogitStore | None]:
     """Compare on `clips`, or on those that the reference brings along; return these, and the store of the run."""
     inputs.note_reference(job.manifest, job.reference, reporter)
-    names = inputs.list_class_names(job.manifest, clips, reporter)
     reporter("loading the reference")
     if isinstance(clips, ClipSource):
         comparison, store = compare_videos(job, clips, names, spread, reporter)
@@ -165,20 +163,11 @@ def _open_pool(
 def _open_ray(
     job: VerifyJob, source: ClipSource, spread: Spread, reporter: Reporter
 ) -> AbstractContextManager[Pool[Batch, BatchLogits]]:
-    require_ray()
     from ...verification.ray_pool import open_ray
 
     make = partial(make_worker, job=job, source=source)
     on_gpu = any(artifact.format == ENGINE_FORMAT for artifact in job.artifacts)
     return open_ray(spread.ray or "", make, spread.workers, reporter.note, on_gpu=on_gpu)
-
-
-def require_ray() -> None:
-    """Raise MissingDependencyError where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise MissingDependencyError(
-            "`dualexport verify --ray` needs ray, which is not installed", fix='pip install "dualexport[ray]"'
-        )
 
 
 def _require_alike(workers: Sequence[WorkerInfo], reporter: Reporter) -> WorkerInfo:

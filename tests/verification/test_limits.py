@@ -9,7 +9,7 @@ import pytest
 from dualexport.core.choices import Precision
 from dualexport.core.errors import LimitError
 from dualexport.verification.checks import check_limits
-from dualexport.verification.limits import DEFAULT_LIMITS, SELECTING_LIMITS, Limits, read_limits
+from dualexport.verification.limits import DEFAULT_LIMITS, SELECTING_LIMITS, Limits, override_limits, read_limits
 from dualexport.verification.measures import PairedTest
 from dualexport.verification.tally import ComparisonReport
 
@@ -23,11 +23,11 @@ def failed(report: ComparisonReport, limits: Limits) -> list[str]:
 def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "limits.toml"
     path.write_text("[fp16]\nlogit_difference = 0.02\nsnr_db = false\n\n[int8]\ntop1_agreement = 1\n")
-    limits = read_limits(path)
+    limits = override_limits(DEFAULT_LIMITS, read_limits(path))
     assert limits[Precision.FP32] == DEFAULT_LIMITS[Precision.FP32]
     assert limits[Precision.FP16] == replace(DEFAULT_LIMITS[Precision.FP16], logit_difference=0.02, snr_db=None)
     assert limits[Precision.INT8].top1_agreement == 1.0
-    assert read_limits(None) == DEFAULT_LIMITS
+    assert override_limits(DEFAULT_LIMITS, read_limits(None)) == DEFAULT_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,6 @@ def test_a_drop_fails_only_where_chance_does_not_explain_it() -> None:
 def test_a_file_says_the_same_of_a_network_that_selects_tokens(tmp_path: Path) -> None:
     path = tmp_path / "limits.toml"
     path.write_text("[fp16]\ncosine = 0.9999\n")
-    limits = read_limits(path, SELECTING_LIMITS)
+    limits = override_limits(SELECTING_LIMITS, read_limits(path))
     assert limits[Precision.FP16] == replace(SELECTING_LIMITS[Precision.FP16], cosine=0.9999)
     assert limits[Precision.FP16].logit_difference is None

@@ -1,0 +1,54 @@
+"""Prerequisites of a verification: what is missing is said before the first clip is decoded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from ...core.choices import Reference
+from ...core.errors import MissingDependencyError
+from ...core.extras import needing_extra, require_libraries
+from ...core.manifest import check_artifact
+from . import inputs
+from .job import VerifyJob
+
+
+def require_tools(*, plan: bool, layers: bool, bisect: bool) -> None:
+    """Raise MissingDependencyError for a library that what is asked for needs."""
+    if plan:
+        from ...runtimes.tensorrt.library import library_version  # noqa: F401  # says so itself
+    if layers:
+        require_libraries("verify --layers", "torch", "onnxruntime")
+    if bisect:
+        require_libraries("verify --bisect", "onnxruntime")
+
+
+def require_reference(job: VerifyJob, *, with_network: bool) -> None:
+    """Raise for a reference that is not there; `with_network`, the PyTorch network is needed besides it."""
+    if job.reference is Reference.TORCH or with_network:
+        _require_network(job)
+    if job.reference is Reference.ONNX:
+        require_libraries("verify --reference onnx", "onnxruntime")
+        check_artifact(inputs.require_fp32(job.manifest))
+    elif job.reference is not Reference.TORCH:
+        with inputs.open_reference(job.manifest, job.checkpoint, job.reference):
+            pass
+
+
+def require_ray() -> None:
+    """Raise MissingDependencyError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise MissingDependencyError(
+            "`dualexport verify --ray` needs ray, which is not installed", fix='pip install "dualexport[ray]"'
+        )
+
+
+def _require_network(job: VerifyJob) -> None:
+    """Load PyTorch, and look for the checkpoint; the network itself is not built."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep; read when PyTorch is loaded
+    try:
+        with needing_extra("verify"):
+            from ...exporter.loading import find_checkpoint
+    except MissingDependencyError as error:
+        raise inputs.suggest_references(error) from error
+    find_checkpoint(job.manifest, job.checkpoint)
