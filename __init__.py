@@ -1,7 +1,14 @@
-"""Take a DualFormer video network from a PyTorch checkpoint to an engine on an NVIDIA GPU or a Jetson."""
+"""Take a DualFormer video network from a PyTorch checkpoint to an engine on an NVIDIA GPU or a Jetson.
+
+A step is a function that takes options and returns a result, both frozen dataclasses. Long ones take `progress` and
+`notify`, two optional callables; an expected error is a DualExportError. Importing this module loads no library: a name
+is imported when it is first asked for.
+"""
 
 import os
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 try:
     __version__ = version("dualexport")
@@ -12,3 +19,59 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # read when OpenCV is: no picture takes gigabytes
+
+MODULES = {
+    "core.choices": ("Precision", "Runtime", "TensorRTRelease"),
+    "core.errors": ("DualExportError",),
+    "core.types": ("Artifact",),
+    "pipeline.build": ("BuildOptions", "Built", "build"),
+    "pipeline.classify": ("ClassProbability", "Prediction", "classify"),
+    "pipeline.lint": ("lint",),
+    "pipeline.runners": ("open_runner",),
+}
+_PLACES = {name: module for module, names in MODULES.items() for name in names}
+
+# From here to the functions: written from MODULES by scripts/write-api, for editors and type checkers.
+if TYPE_CHECKING:
+    from .core.choices import Precision as Precision
+    from .core.choices import Runtime as Runtime
+    from .core.choices import TensorRTRelease as TensorRTRelease
+    from .core.errors import DualExportError as DualExportError
+    from .core.types import Artifact as Artifact
+    from .pipeline.build import BuildOptions as BuildOptions
+    from .pipeline.build import Built as Built
+    from .pipeline.build import build as build
+    from .pipeline.classify import ClassProbability as ClassProbability
+    from .pipeline.classify import Prediction as Prediction
+    from .pipeline.classify import classify as classify
+    from .pipeline.lint import lint as lint
+    from .pipeline.runners import open_runner as open_runner
+
+__all__ = [
+    "Artifact",
+    "BuildOptions",
+    "Built",
+    "ClassProbability",
+    "DualExportError",
+    "Precision",
+    "Prediction",
+    "Runtime",
+    "TensorRTRelease",
+    "__version__",
+    "build",
+    "classify",
+    "lint",
+    "open_runner",
+]
+# End of what is written.
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

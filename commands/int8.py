@@ -50,7 +50,9 @@ def int8(
             help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
         ),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.PERCENTILE,
+    method: Annotated[
+        Method | None, typer.Option(help="How the range of an activation is chosen. Default: percentile.")
+    ] = None,
     max_clips: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="At most so many clips, evenly spread over the source.")
     ] = USUAL_CLIPS,

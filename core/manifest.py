@@ -191,34 +191,51 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def find_manifest(folder: Path | None) -> Manifest:
-    """The manifest in `folder`; without one, in the current folder or in the only `dualformer-*` folder there.
+    """The manifest in `folder`; without one, in the current folder or in the only folder there that has one.
 
     Raises ManifestError when there is none, or more than one to choose from.
     """
     if folder is not None:
         return read_manifest(folder)
-    here = (FILE_NAME, COMMIT)  # the latter where a killed run put everything but the manifest in its place
-    if any(os.path.lexists(name) for name in here):
+    if _has_manifest(Path()):
         return read_manifest(Path())
-    found = sorted({path.parent for name in here for path in Path().glob(f"dualformer-*/{name}")})
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise ManifestError(f"{len(found)} exported networks are here: {names}", fix="name the one you mean")
-    if not found:
+    found = [entry for entry in sorted(Path().iterdir()) if not entry.name.startswith(".") and _has_manifest(entry)]
+    ours = [entry for entry in found if entry.name.startswith("dualformer-") or _is_ours(entry)]
+    if len(ours) > 1:
+        names = ", ".join(path.name for path in ours)
+        raise ManifestError(f"{len(ours)} exported networks are here: {names}", fix="name the one you mean")
+    if not ours:
         raise ManifestError("no exported network is here", fix="run `dualexport onnx` first, or name its folder")
-    return read_manifest(found[0])
+    return read_manifest(ours[0])
+
+
+def _has_manifest(folder: Path) -> bool:
+    """Whether a manifest is there, or what a killed run left, which has put everything but the manifest in place."""
+    return any(os.path.lexists(folder / name) for name in (FILE_NAME, COMMIT))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the manifest is one of an exported network: other programs call their files manifest.json, too."""
+    try:
+        read_manifest(folder)
+    except ManifestError:
+        return False
+    return True
 
 
 def open_manifest(fresh: Manifest) -> Manifest:
-    """`fresh`, with the artifacts of the manifest that is already in its folder where that is of the same network.
+    """`fresh` with what the manifest in its folder knows besides, if that is of the same network.
 
-    Raises ManifestError when the one that is there cannot be read: it is never overwritten then.
+    That is its artifacts, and its class names where `fresh` has none. Raises ManifestError when the one that is there
+    cannot be read: it is never overwritten then.
     """
     finish_commit(fresh.folder)
     if not os.path.lexists(fresh.path):
         return fresh
     existing = read_manifest(fresh.folder)
-    return replace(fresh, artifacts=existing.artifacts) if fresh.describes_same_network(existing) else fresh
+    if not fresh.describes_same_network(existing):
+        return fresh
+    return replace(fresh, artifacts=existing.artifacts, labels=fresh.labels or existing.labels)
 
 
 def check_artifact(artifact: Artifact) -> None:

@@ -30,9 +30,12 @@ PROOF_CLIPS = 4
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
-    """`base` is what stays unquantized: FP16 for GPUs, FP32 for CPUs. `keep` are patterns of layers left in it."""
+    """`base` is what stays unquantized: FP16 for GPUs, FP32 for CPUs. `keep` are patterns of layers left in it.
 
-    method: Method = Method.PERCENTILE
+    `method` None is percentile, or that of the stored calibration where no clips are given.
+    """
+
+    method: Method | None = None
     base: Precision = Precision.FP16
     keep: tuple[str, ...] = ()
 
@@ -73,7 +76,7 @@ def quantize_network(
     reused = calibration is not None
     if calibration is None:
         assert clips is not None
-        calibration = measure(reference, layers, clips, options.method, reporter)
+        calibration = measure(reference, layers, clips, options.method or Method.PERCENTILE, reporter)
     return _write(manifest, base, calibration, kept, reused, clips, reporter)
 
 
@@ -106,11 +109,11 @@ def find_folded(manifest: Manifest, precision: Precision) -> Artifact:
 
 
 def reuse_calibration(
-    manifest: Manifest, reference: Artifact, clips: Iterable[Clip] | None, method: Method
+    manifest: Manifest, reference: Artifact, clips: Iterable[Clip] | None, method: Method | None
 ) -> Calibration | None:
     """The calibration in the manifest's folder if it is of this graph, and, where clips are given, of these.
 
-    Without clips it has to be there and of this graph: raises QuantizationError otherwise.
+    Without clips it has to be there, of this graph and by this method, if one is asked for: raises QuantizationError.
     """
     from ..calibration.calibrate import FILE_NAME, read_calibration
     from ..calibration.observe import record_clip
@@ -130,8 +133,13 @@ def reuse_calibration(
                 f"{path} was measured on another graph ({calibration.graph[:12]}, this one is {reference.sha256[:12]})",
                 fix="give --clips to calibrate this graph",
             )
+        if method is not None and method is not calibration.method:
+            raise QuantizationError(
+                f"{path} holds ranges by {calibration.method.value}, not by {method.value}",
+                fix=f"give --clips to measure ranges by {method.value}, or leave --method out",
+            )
         return calibration
-    if (calibration.graph, calibration.method) != (reference.sha256, method):
+    if (calibration.graph, calibration.method) != (reference.sha256, method or Method.PERCENTILE):
         return None
     return calibration if tuple(record_clip(clip) for clip in clips) == calibration.clips else None
 

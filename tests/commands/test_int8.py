@@ -265,6 +265,12 @@ def test_the_plan_keeps_attention_fused_and_moves_no_more_than_it_did(
     assert int8["moved_mb"] < 1.35 * half["moved_mb"]
 
 
+def test_another_method_than_the_stored_one_needs_clips(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in copy.iterdir()}
+    assert_refused(run(capsys, "int8", copy, "--method", "max"), "holds ranges by percentile, not by max")
+    assert {path: path.read_bytes() for path in copy.iterdir()} == before
+
+
 @pytest.mark.slow
 def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

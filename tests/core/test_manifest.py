@@ -103,6 +103,14 @@ def test_a_second_export_of_the_same_weights_keeps_the_other_artifacts(manifest:
     assert again.with_artifact(manifest.artifacts[0]).artifacts == manifest.artifacts
 
 
+def test_a_second_export_of_the_same_weights_keeps_the_class_names(manifest: Manifest) -> None:
+    named = replace(manifest, labels=tuple(f"action {number}" for number in range(manifest.classes)))
+    write_manifest(named, manifest.path)
+    assert open_manifest(replace(manifest, labels=())).labels == named.labels
+    other = tuple(f"other {number}" for number in range(manifest.classes))
+    assert open_manifest(replace(manifest, labels=other)).labels == other
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -154,3 +162,15 @@ def test_the_only_export_of_a_folder_is_found(manifest: Manifest, monkeypatch: p
     shutil.copy("dualformer-t/manifest.json", "dualformer-n/manifest.json")
     with pytest.raises(ManifestError, match="2 exported networks are here: dualformer-n, dualformer-t"):
         find_manifest(None)
+
+
+def test_the_only_export_is_found_whatever_its_folder_is_called(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(manifest.folder)
+    for name in ("mine", "web-page", ".hidden"):
+        Path(name).mkdir()
+    shutil.copy(manifest.path, ".hidden")
+    manifest.path.rename("mine/manifest.json")
+    Path("web-page/manifest.json").write_text('{"name": "another program\'s"}')
+    assert find_manifest(None).folder == Path("mine")

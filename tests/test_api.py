@@ -1,0 +1,45 @@
+"""`import dualexport`: light, complete, and the same for a program, an editor and a type checker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import dualexport
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "rich", "safetensors", "torch", "typer"}
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_it_loads_nothing() -> None:
+    loaded = {name.partition(".")[0] for name in run_python("import dualexport, sys; print(*sys.modules)").split()}
+    assert not loaded & HEAVY
+
+
+def test_asking_for_names_loads_no_library_that_a_device_lacks() -> None:
+    code = "import dualexport, sys; [getattr(dualexport, n) for n in dualexport.__all__]; print(*sys.modules)"
+    loaded = {name.partition(".")[0] for name in run_python(code).split()}
+    assert not loaded & {"torch", "onnxruntime", "onnxsim", "onnx_ir", "tensorrt"}
+
+
+@pytest.mark.parametrize("name", [name for names in dualexport.MODULES.values() for name in names])
+def test_every_name_is_that_of_its_module(name: str) -> None:
+    (module,) = (module for module, names in dualexport.MODULES.items() if name in names)
+    assert getattr(dualexport, name) is getattr(import_module(f"dualexport.{module}"), name)
+    assert name in dir(dualexport)
+
+
+def test_a_name_that_is_none_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        dualexport.nothing  # noqa: B018
+
+
+def test_editors_are_told_the_same_names() -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / "write-api", "--check"], check=True)
