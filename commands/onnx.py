@@ -179,9 +179,16 @@ def _print_export(summary: Mapping[str, Any]) -> None:
             f"{report.cosine:.6f}",
         )
         for file, report in zip(summary["files"], summary["parity"], strict=True)
+        if file["precision"] is not Precision.INT8
     ]
     columns = ("file", "graph", "MB", "opset", "nodes", "clips", "largest diff", "cosine")
     console.print_table("Written, and compared with the PyTorch network (FP32)", columns, rows)
+    for file, report in zip(summary["files"], summary["parity"], strict=True):
+        if file["precision"] is Precision.INT8:
+            print(
+                f"{file['path']}: {file['size_bytes'] / 1e6:.1f} MB, compared with the FP32 file on {report.clips} "
+                f"clips: largest difference {report.largest_difference:.1e}, cosine {report.cosine:.6f}"
+            )
     for selection in summary.get("selections", ()):
         print(f"token selection: {selection}")
     print(

@@ -278,9 +278,12 @@ def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     asked = ("onnx", "--model", "n", "--output", tmp_path / "out", "--precision", "int8")
     code, _, err = run(capsys, *asked)
     assert (code, "calibrated on --clips" in " ".join(err.split())) == (2, True)
-    code, out, _ = run(capsys, *asked, "--clips", copy.parent / "videos.npy", "--json")
-    assert code == 0
-    assert [file["precision"] for file in json.loads(out)["files"]] == ["fp32", "fp16", "int8"]
+    code, out, _ = run(capsys, *asked, "--clips", copy.parent / "videos.npy")
+    by_torch, by_onnx = out.split("dualformer-n.int8.onnx", 1)
+    assert (code, "compared with the PyTorch network" in by_torch) == (0, True)
+    assert "compared with the FP32 file on 2 clips" in by_onnx
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [file["precision"] for file in manifest["artifacts"]] == ["fp32", "fp16", "int8"]
     assert (tmp_path / "out" / "calibration.json").is_file()
 
 
