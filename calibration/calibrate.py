@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from ..core.choices import Method
 from ..core.errors import QuantizationError
@@ -21,10 +20,7 @@ from .gptq import RoundedWeight, round_weight
 from .linear_layers import LinearLayer
 from .observe import ClipRecord, observe
 from .scales import LEVELS, choose_scale
-
-FORMAT = 1
-FILE_NAME = "calibration.json"
-WEIGHTS_NAME = "calibration.safetensors"
+from .stored import AGAIN, FORMAT, WEIGHTS_NAME, read_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,41 +93,32 @@ def write_calibration(calibration: Calibration, path: Path, weights_path: Path) 
 
 def read_calibration(folder: Path) -> Calibration:
     """The calibration in `folder`. Raises QuantizationError when it is missing, malformed or incomplete."""
-    path = folder / FILE_NAME
-    again = "calibrate again with --clips"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] > FORMAT:
-            raise QuantizationError(
-                f"{path} has format {document['format']}, this dualexport reads up to {FORMAT}", fix=again
-            )
-        weights_path = folder / WEIGHTS_NAME
-        if hash_file(weights_path) != document["weights"]["sha256"]:
-            raise QuantizationError(f"{weights_path} is not the file that {FILE_NAME} was written with", fix=again)
-        tensors = load_file(weights_path)
-        return Calibration(
-            graph=str(document["graph"]),
-            method=Method(document["method"]),
-            clips=tuple(_parse_record(entry) for entry in document["clips"]),
-            ranges={
-                str(tensor): ActivationRange(float(entry["low"]), float(entry["high"]), float(entry["scale"]))
-                for tensor, entry in document["ranges"].items()
-            },
-            weights={
-                name.removesuffix(".weight"): RoundedWeight(values, tensors[f"{name.removesuffix('.weight')}.scale"])
-                for name, values in tensors.items()
-                if name.endswith(".weight")
-            },
-        )
-    except FileNotFoundError as error:
-        raise QuantizationError(f"{error.filename}: no such file", fix="calibrate with --clips") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise QuantizationError(f"{path} is not a calibration: {type(error).__name__}: {error}", fix=again) from error
-
-
-def _parse_record(entry: Mapping[str, object]) -> ClipRecord:
-    indices = entry["frame_indices"]
-    assert isinstance(indices, list)
-    return ClipRecord(
-        str(entry["name"]), int(str(entry["view"])), tuple(int(index) for index in indices), str(entry["sha256"])
+    document, tensors = read_document(folder)
+    return Calibration(
+        graph=document.graph,
+        method=document.method,
+        clips=tuple(ClipRecord(entry.name, entry.view, entry.frame_indices, entry.sha256) for entry in document.clips),
+        ranges={
+            tensor: ActivationRange(entry.low, entry.high, entry.scale) for tensor, entry in document.ranges.items()
+        },
+        weights={
+            name.removesuffix(".weight"): RoundedWeight(values, tensors[f"{name.removesuffix('.weight')}.scale"])
+            for name, values in tensors.items()
+            if name.endswith(".weight")
+        },
     )
+
+
+def require_fit(calibration: Calibration, layers: Sequence[LinearLayer]) -> None:
+    """Raise QuantizationError unless the calibration holds each layer's weight, in its shape, and its input's range."""
+    for layer in layers:
+        held = calibration.weights.get(layer.name)
+        if held is None or held.values.shape != layer.weight.shape:
+            found = f"a weight {held.values.shape}" if held is not None else "no weight"
+            raise QuantizationError(
+                f"the calibration holds {found} for {layer.name}, whose own is {layer.weight.shape}", fix=AGAIN
+            )
+        if layer.reads not in calibration.ranges:
+            raise QuantizationError(
+                f"the calibration has no range for {layer.reads}, which {layer.name} reads", fix=AGAIN
+            )

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
-from ..core.errors import ClipError, ClipNotFoundError, DualExportError
+from ..core.errors import ClipError, ClipNotFoundError
+from ..core.npy import read_header, read_member, translated
 from ..core.reading import FileKind, format_bytes
 from ..core.types import Array
 
@@ -27,18 +23,6 @@ ARRAYS = FileKind(
     max_bytes=1 << 44,
     missing=ClipNotFoundError,
 )
-_FAILURES = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    OverflowError,
-    RuntimeError,  # an encrypted archive, or a compression that is not known
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_stored_clips(path: Path, name: str) -> Iterator[Array]:
@@ -48,7 +32,7 @@ def read_stored_clips(path: Path, name: str) -> Iterator[Array]:
     MAX_MEMBER_BYTES at once.
     """
     ARRAYS.require(path)
-    with translated(path):
+    with translated(path, ARRAYS):
         if path.suffix.lower() == ".npz" or zipfile.is_zipfile(path):
             yield from _read_archive(path, name)
         else:
@@ -63,35 +47,7 @@ def _read_archive(path: Path, name: str) -> Iterator[Array]:
             with archive.open(member) as file:
                 shape, dtype = read_header(file)
             _require_clip(shape, dtype, name)
-            if member.file_size > MAX_MEMBER_BYTES or math.prod(shape) * dtype.itemsize > MAX_MEMBER_BYTES:
-                raise ClipError(
-                    f"{name}: {member.filename} unpacks to {format_bytes(member.file_size)}, at most "
-                    f"{format_bytes(MAX_MEMBER_BYTES)} is",
-                    fix="store it with np.save, which needs no unpacking, or in several files",
-                )
-            with archive.open(member) as file:
-                yield from _split(npy.read_array(file, allow_pickle=False), name)
-
-
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Shape and type of the array in `file`, before any of its values is read; raises ValueError for no array."""
-    version = npy.read_magic(file)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds pickled objects")
-    return shape, dtype
-
-
-@contextmanager
-def translated(path: Path, kind: FileKind = ARRAYS) -> Iterator[None]:
-    """Turn what reading arrays raises into the kind's error."""
-    try:
-        yield
-    except DualExportError:
-        raise
-    except _FAILURES as error:
-        raise kind.refuse(path, next(iter(str(error).splitlines()), type(error).__name__)) from error
+            yield from _split(read_member(archive, member, MAX_MEMBER_BYTES), name)
 
 
 def _require_clip(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -13,19 +14,39 @@ from types import TracebackType
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 
 from ..core.errors import DualExportError
+from ..core.reading import FileKind
 from ..core.types import Array, Preprocessing
 from .preprocess import Frame, sample_frames
-from .video import to_upright
+from .video import OPTIONS, require_size, to_upright
 
 RETRY_SECONDS = 1.0
 ENDED = "it ended"
+LASTING_SECONDS = 600.0  # a source that delivered for so long is one that goes on, though its connections end
+PROTOCOLS = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
+BELOW = ",".join((*PROTOCOLS, "tls", "httpproxy", "crypto", "srtp"))  # and what these stand on; never a local file
+ADDRESS = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]*)://")
+CAMERA = re.compile(r"/dev/video\d+")
 
 
 class StreamError(DualExportError):
     """A live source that cannot be opened, stalls or broke off, and did not come back."""
+
+
+class StreamNotFoundError(StreamError, FileNotFoundError):
+    """A video file that is not there."""
+
+
+FILE = FileKind(
+    "a video file",
+    StreamError,
+    "give a video, a camera's number, or an address",
+    max_bytes=1 << 44,
+    missing=StreamNotFoundError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +77,25 @@ class Window:
 
 
 def is_live(source: str) -> bool:
-    """True for a source that does not wait: a camera number, or an address other than a file's."""
-    return source.isdigit() or ("://" in source and not source.startswith("file:"))
+    """True where a source does not wait: a camera's number or device, or an address other than a file's."""
+    return source.isdigit() or bool(CAMERA.fullmatch(source)) or bool(ADDRESS.match(source))
 
 
 def require_source(source: str) -> None:
-    """Raises StreamError for a file that is not there; a camera or an address shows only when it is opened."""
-    if not is_live(source) and not source.startswith("file:") and not Path(source).exists():
-        raise StreamError(f"{source}: no such file", fix="give a video, a camera's number, or an address")
+    """Raise StreamError for what is no video file, or an address of a protocol that is not read.
+
+    A camera or an address that does not answer shows only when it is opened.
+    """
+    if address := ADDRESS.match(source):
+        if address[1].lower() not in PROTOCOLS:
+            known = ", ".join(f"{name}://" for name in PROTOCOLS)
+            raise StreamError(f"{source}: {address[1]}:// is not read", fix=f"give a file, a camera, or {known}")
+    elif not is_live(source):
+        FILE.require(_local(source))
+
+
+def _local(source: str) -> Path:
+    return Path(source.removeprefix("file://").removeprefix("file:") if source.startswith("file:") else source)
 
 
 class LiveWindows:
@@ -156,19 +188,21 @@ class LiveWindows:
                 self._finish(f"{self._source}: the decoder stopped")
 
     def _read(self) -> None:
-        failures = 0
+        failures = ends = 0
         while not self._stopped:
-            before, reason = self._count, ENDED
+            before, reason, started = self._count, ENDED, time.monotonic()
             try:
                 for frame in self._decode():
                     if not self._put(frame):
                         return
-            except (av.error.FFmpegError, OSError) as error:
+                ends = 1 if time.monotonic() - started > LASTING_SECONDS else ends + 1
+            except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, cv2.error) as error:
                 reason = _describe(error, self._options.timeout_seconds)
                 if not self._live:
                     self._finish(f"{self._source}: cannot be decoded further: {reason}")
                     return
-            if not self._live or (self._has_end and reason == ENDED):
+            replays = self._count > before and ends > self._options.retries
+            if not self._live or (reason == ENDED and (self._has_end or replays)):
                 self._finish(None)
                 return
             failures = 1 if self._count > before else failures + 1
@@ -189,6 +223,7 @@ class LiveWindows:
             if not container.streams.video:
                 raise av.error.InvalidDataError(0, "it has no video")
             stream = container.streams.video[0]
+            require_size(stream.codec_context.width, stream.codec_context.height)
             self._has_end = bool(container.duration)  # a file at an address: opened again, it would begin again
             stream.thread_type = "SLICE" if self._live else "AUTO"  # frame threads hold frames back
             for frame in container.decode(stream):
@@ -216,11 +251,14 @@ class LiveWindows:
 
 def _open_arguments(source: str, timeout_seconds: float | None) -> tuple[str, dict[str, Any]]:
     """PyAV's arguments: a camera's device for its number; network cameras over TCP, which loses no packets."""
-    if source.isdigit():
-        return f"/dev/video{source}", {"format": "v4l2"}
+    if source.isdigit() or CAMERA.fullmatch(source):
+        return f"/dev/video{source}" if source.isdigit() else source, {"format": "v4l2"}
+    if not is_live(source):
+        return f"file:{_local(source)}", {"options": OPTIONS}
     arguments: dict[str, Any] = {} if timeout_seconds is None else {"timeout": timeout_seconds}
-    if source.startswith("rtsp://"):
-        arguments["options"] = {"rtsp_transport": "tcp"}
+    arguments["options"] = {"protocol_whitelist": BELOW}
+    if source.lower().startswith("rtsp"):
+        arguments["options"]["rtsp_transport"] = "tcp"
     return source, arguments
 
 

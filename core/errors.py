@@ -137,6 +137,10 @@ class BundleError(DualExportError):
     """A bundle that cannot be made, or that must not or cannot be unpacked."""
 
 
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """A bundle that is not there."""
+
+
 class LintError(DualExportError):
     """A file that cannot be read as ONNX."""
 

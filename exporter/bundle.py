@@ -10,21 +10,29 @@ import gzip
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ..core.errors import BundleError, ManifestError, OutputError
-from ..core.files import staged_path
+from ..core.errors import BundleError, BundleNotFoundError, ManifestError
+from ..core.files import staged_path, staged_set
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, read_manifest, write_manifest
+from ..core.reading import FileKind
 
 SUFFIXES = (".tar.gz", ".tgz")
 MAX_FILES = 64
 MAX_BYTES = 8 << 30
+MAX_HEADER_BYTES = 64 << 10  # between two files
 CHUNK_BYTES = 1 << 20
+BUNDLE = FileKind(
+    "a bundle",
+    BundleError,
+    "name the file that `dualexport bundle` wrote",
+    max_bytes=MAX_BYTES,
+    missing=BundleNotFoundError,
+)
 README = """\
 {name}: a DualFormer network for a device with an NVIDIA GPU, packed by dualexport.
 
@@ -51,8 +59,9 @@ def staged_bundle(manifest: Manifest, path: Path) -> Iterator[Path]:
         raise ManifestError(f"{manifest.path} lists no ONNX file to pack", fix="run `dualexport onnx` first")
     for artifact in graphs:
         check_artifact(artifact)
-    with staged_path(path) as staged, tempfile.TemporaryDirectory(dir=path.parent, prefix=".bundle-") as place:
-        folder = Path(place)
+    with staged_path(path) as staged:
+        folder = staged.parent / "content"
+        folder.mkdir()
         yield folder
         packed = replace(
             manifest,
@@ -64,6 +73,7 @@ def staged_bundle(manifest: Manifest, path: Path) -> Iterator[Path]:
         (folder / "README.txt").write_text(README.format(name=manifest.name, file=path.name), encoding="utf-8")
         calibrations = [file for file in manifest.folder.glob("calibration*") if file.is_file()]
         _write_archive(staged, manifest.name, [*folder.iterdir(), *calibrations, *(graph.path for graph in graphs)])
+        shutil.rmtree(folder)
 
 
 def unpack_bundle(archive: Path, parent: Path) -> Path:
@@ -72,26 +82,18 @@ def unpack_bundle(archive: Path, parent: Path) -> Path:
     Raises BundleError for anything in it that is not a plain file in one folder, for more than MAX_FILES or MAX_BYTES,
     for a damaged archive, and where another folder of that name is in the way.
     """
-    staging = parent / f".{archive.name}.{os.getpid()}.partial"
-    try:
-        staging.mkdir(parents=True)
-        name = _extract(archive, staging)
-        manifest = read_manifest(staging)
+    with staged_set(parent) as staged:
+        folder = staged.staging / _extract(BUNDLE.require(archive), staged.staging)
+        manifest = read_manifest(folder)
         for artifact in manifest.artifacts:
             check_artifact(artifact)
             if artifact.format != "onnx":
                 raise _refused(archive, f"its manifest lists {artifact.path.name}: engines are built on the device")
-        final = parent / name
-        if final.exists():
+        final = parent / folder.name
+        if os.path.lexists(final):
             _require_same(manifest, final, archive)
-        else:
-            staging.rename(final)
+            shutil.rmtree(folder)
         return final
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot unpack to {parent}: {reason}", fix="make room or permission there") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def is_bundle(path: Path) -> bool:
@@ -99,47 +101,85 @@ def is_bundle(path: Path) -> bool:
 
 
 def _extract(archive: Path, staging: Path) -> str:
-    """Write the files of the archive to `staging`; the name of the folder that they were in."""
+    """Write the files of the archive into a folder in `staging`, and return the name that they have it under."""
     top, seen, total = "", set[str](), 0
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                folder, name = _plain_file(member)
-                total += member.size
-                if top not in ("", folder) or name.casefold() in seen or name.startswith("."):
-                    raise _refused(archive, f"{member.name!r} is a second folder, a second file, or hidden")
-                if len(seen) >= MAX_FILES or total > MAX_BYTES or (name == FILE_NAME and member.size > CHUNK_BYTES):
-                    raise _refused(archive, f"it holds more than {MAX_FILES} files or {MAX_BYTES} bytes")
-                if name.startswith("timing.") or name.endswith(".engine"):
-                    raise _refused(archive, f"it holds {name}: engines and timings are made on the device")
-                top, source = folder, tar.extractfile(member)
-                seen.add(name.casefold())
-                if source is None:
-                    raise _refused(archive, f"{member.name!r} cannot be read")
-                with (staging / name).open("xb") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)
-    except FileNotFoundError as error:
-        raise BundleError(f"{archive}: no such file", fix="name the file that `dualexport bundle` wrote") from error
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with gzip.open(archive) as unpacked:
+            stream = _Metered(unpacked)
+            stream.allow(MAX_HEADER_BYTES)
+            with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
+                for member in tar:
+                    folder, name = _plain_file(archive, member)
+                    total += member.size
+                    if top not in ("", folder) or name.casefold() in seen or name.startswith(".") or folder[0] == ".":
+                        raise _refused(archive, f"{member.name!r} is a second folder, a second file, or hidden")
+                    if len(seen) >= MAX_FILES or total > MAX_BYTES or (name == FILE_NAME and member.size > CHUNK_BYTES):
+                        raise _refused(archive, f"it holds more than {MAX_FILES} files or {MAX_BYTES} bytes")
+                    if name.startswith("timing.") or name.endswith(".engine"):
+                        raise _refused(archive, f"it holds {name}: engines and timings are made on the device")
+                    top = folder
+                    seen.add(name.casefold())
+                    (staging / top).mkdir(exist_ok=True)
+                    stream.allow(member.size)
+                    _copy(tar, member, staging / top / name)
+                    stream.allow(MAX_HEADER_BYTES)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError) as error:
         raise _refused(archive, f"it is damaged, or no bundle ({error})") from error
     if FILE_NAME not in seen:
         raise _refused(archive, f"it holds no {FILE_NAME}")
     return top
 
 
-def _plain_file(member: tarfile.TarInfo) -> tuple[str, str]:
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    source = tar.extractfile(member)
+    if source is None:
+        raise tarfile.ReadError(f"{member.name!r} cannot be read")
+    with source, path.open("xb") as target:
+        shutil.copyfileobj(source, target, CHUNK_BYTES)
+
+
+class _Metered:
+    """An unpacked stream that gives only as much as was allowed: a few bytes may unpack to any number of them."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self._left = stream, 0
+
+    def allow(self, count: int) -> None:
+        """Let so many bytes be read from here on, and the rest of a block."""
+        self._left = count + tarfile.BLOCKSIZE
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; raises ReadError for more than is allowed."""
+        self._take(size)
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        """Go on at `position`, which costs what lies between."""
+        self._take(max(0, position - self._stream.tell()))
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        """Where the next byte comes from."""
+        return self._stream.tell()
+
+    def _take(self, count: int) -> None:
+        if not 0 <= count <= self._left:
+            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+        self._left -= count
+
+
+def _plain_file(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     """Folder and file name of a member; raises BundleError unless it is a plain file directly in one folder."""
     path = PurePosixPath(member.name)
     plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
     simple = len(path.parts) == 2 and not path.is_absolute() and not {"..", "."} & set(path.parts)
     if not (plain and simple) or any(character in member.name for character in "\\:\0"):
-        raise _refused(None, f"{member.name!r} is not a plain file in one folder")
+        raise _refused(archive, f"{member.name!r} is not a plain file in one folder")
     return path.parts[0], path.parts[1]
 
 
-def _refused(archive: Path | None, reason: str) -> BundleError:
-    name = f"{archive.name}: " if archive else "the bundle is refused: "
-    return BundleError(f"{name}{reason}", fix="make it again with `dualexport bundle`, and copy it whole")
+def _refused(archive: Path, reason: str) -> BundleError:
+    return BundleError(f"{archive.name}: {reason}", fix="make it again with `dualexport bundle`, and copy it whole")
 
 
 def _require_same(manifest: Manifest, final: Path, archive: Path) -> None:

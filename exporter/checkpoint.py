@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..core.choices import ModelSize
-from ..core.errors import CheckpointError
+from ..core.errors import CheckpointError, CheckpointNotFoundError, DualExportError
 from ..core.files import hash_file
+from ..core.reading import FileKind
 from ..core.selection import Selection, SelectionKind
 from .dualformer.architecture import CONFIGS, DualFormerConfig
 from .dualformer.network import DualFormer
@@ -27,6 +28,15 @@ FIRST_WEIGHT = "backbone.patch_embeds.0.proj.weight"
 HEAD_WEIGHT = "cls_head.fc_cls.weight"
 SELECTOR = re.compile(r"backbone\.(time|space)_score_predictor\.\d+\.")
 TRAINING_ONLY = re.compile(r"(^|\.)token_linear(\.|$)")
+MAX_CLASSES = 100_000
+PLAIN_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)  # the latter counts batches
+CHECKPOINT = FileKind(
+    "a checkpoint",
+    CheckpointError,
+    "give the path of a .pth or .safetensors checkpoint",
+    max_bytes=16 << 30,
+    missing=CheckpointNotFoundError,
+)
 LISTED = 3  # parameters named per kind of mismatch
 
 
@@ -56,10 +66,10 @@ def read_checkpoint(
     unreadable, needs code to be unpickled, is another network, or is not the `expected` size, and when it holds
     selectors that `selections` do not place, or none where they need some; SelectionError for what cannot work.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file", fix="give the path of a .pth or .safetensors checkpoint")
-    content = _load(path)
+    content = _load(CHECKPOINT.require(path))
     tensors, ignored = _select_parameters(content)
+    for name, tensor in tensors.items():
+        _require_plain(path, name, tensor)
     config = _infer_config(path, tensors)
     if expected is not None and config.size != expected:
         raise CheckpointError(
@@ -114,21 +124,47 @@ def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive:
+            _require_unpacked(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except DualExportError:
+        raise
     except SafetensorError as error:
         raise _unreadable(path, f"not a safetensors file ({error})") from error
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()
         raise _unreadable(path, _explain_unpickling(reason)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise _unreadable(path, "not a PyTorch checkpoint") from error
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
+    except Exception as error:  # PyTorch's reader raises whatever damaged bytes lead it to
+        raise _unreadable(path, "not a PyTorch checkpoint") from error
     if not isinstance(content, Mapping):
         raise _unreadable(path, f"holds a {type(content).__name__}, a dict of tensors is needed")
     return content
+
+
+def _require_unpacked(path: Path) -> None:
+    """Refuse an archive with compressed members, which PyTorch never writes and which may unpack to anything."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise _unreadable(path, "it is a compressed archive")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise _unreadable(path, "its members overlap")
+
+
+def _require_plain(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is no block of plain numbers: sparse, nested, quantized, or larger than its storage."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_meta:
+        raise _unreadable(path, f"{name} is sparse, nested or quantized, a plain tensor is needed")
+    if tensor.dtype not in PLAIN_TYPES:
+        raise _unreadable(path, f"{name} is {kind}, floating point of at least 16 bits is needed")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise _unreadable(path, f"{name} repeats its values to the shape {tuple(tensor.shape)}")
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:
@@ -178,7 +214,14 @@ def _infer_config(path: Path, tensors: Mapping[str, Tensor]) -> DualFormerConfig
             fix="only the published sizes and n can be exported",
         )
     head = tensors.get(HEAD_WEIGHT)
-    return config if head is None else replace(config, classes=head.shape[0])
+    if head is None or head.ndim != 2:
+        return config
+    if not 1 <= head.shape[0] <= MAX_CLASSES:
+        raise CheckpointError(
+            f"{path.name} has {head.shape[0]} classes, 1 to {MAX_CLASSES} are read",
+            fix="give the checkpoint of a trained network",
+        )
+    return replace(config, classes=head.shape[0])
 
 
 def _check_selectors(
@@ -224,7 +267,12 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], config: DualFormerConf
         for name, shape in ((name, value.shape) for name, value in expected.items())
         if name in tensors and tensors[name].shape != shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    mistyped = [
+        f"{name}: got {tensors[name].dtype}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].is_floating_point() != value.is_floating_point()
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "mistyped": mistyped}
     problems = [
         f"{len(names)} {kind} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
         for kind, names in kinds.items()

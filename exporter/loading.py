@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..core.errors import CheckpointError, ManifestError
 from ..core.files import hash_file
 from ..core.manifest import Manifest, Weights
 from ..core.selection import Selection
-from .checkpoint import build_network, build_random_network, read_checkpoint
+from .checkpoint import CHECKPOINT, build_network, build_random_network, read_checkpoint
 from .demo_model import find_demo_weights
 from .dualformer.network import DualFormer
 
@@ -67,9 +68,9 @@ def find_checkpoint(manifest: Manifest, checkpoint: Path | None = None) -> Path 
     if weights.demo:
         known = find_demo_weights(manifest.selections, weights.selector_seed is not None)
     path = checkpoint or known
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         raise ManifestError(f"{path}: the checkpoint is not there any more", fix="say where it is with --checkpoint")
-    found = hash_file(path)
+    found = hash_file(CHECKPOINT.require(path))
     if found != weights.sha256:
         raise ManifestError(
             f"{path.name} is not the checkpoint that was exported: SHA-256 {found[:12]}, the manifest says "

@@ -115,8 +115,9 @@ def reuse_calibration(
 
     Without clips it has to be there, of this graph and by this method, if one is asked for: raises QuantizationError.
     """
-    from ..calibration.calibrate import FILE_NAME, read_calibration
+    from ..calibration.calibrate import read_calibration
     from ..calibration.observe import record_clip
+    from ..calibration.stored import FILE_NAME
 
     path = manifest.folder / FILE_NAME
     if clips is None and not path.exists():
@@ -181,9 +182,10 @@ def _write(
 ) -> Quantized:
     import onnx
 
-    from ..calibration.calibrate import FILE_NAME, WEIGHTS_NAME, write_calibration
+    from ..calibration.calibrate import require_fit, write_calibration
     from ..calibration.linear_layers import find_layers
     from ..calibration.qdq import quantize_graph
+    from ..calibration.stored import FILE_NAME, WEIGHTS_NAME
     from ..core.manifest import add_artifacts, tool_versions
     from ..graphs.load import load_graph
     from ..graphs.work import read_graph_work
@@ -193,7 +195,9 @@ def _write(
         path = staging.path(final.name)
         reporter("writing the INT8 graph")
         model = load_graph(base.path)
-        model = quantize_graph(model, find_layers(model), calibration, kept)
+        layers = find_layers(model)
+        require_fit(calibration, layers)
+        model = quantize_graph(model, layers, calibration, kept)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)
         write_calibration(calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))

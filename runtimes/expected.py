@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ClipError, RunnerError
+from ..core.errors import ClipError, RunnerError, printable
 from ..core.logit_store import LogitStore, key_of
+from ..core.npy import read_arrays
+from ..core.reading import FileKind
 from ..core.runner import Runner, infer_logits
-from ..core.types import Clip, Preprocessing
+from ..core.types import Array, Clip, Preprocessing
 from .stored_runner import StoredRunner
 
 FILE_NAME = "expected.npz"
 MAX_BYTES = 1 << 30
+EXPECTED = FileKind(
+    "a file of expected outputs",
+    RunnerError,
+    "`dualexport bundle` stores them; or pass --reference onnx",
+    max_bytes=MAX_BYTES,
+)
 
 
 def write_expected(path: Path, reference: Runner, clips: Iterable[Clip]) -> int:
@@ -40,30 +47,31 @@ def read_expected(path: Path, preprocessing: Preprocessing) -> StoredRunner:
 
     Raises RunnerError for a file that is missing or is not one.
     """
-    try:
-        _require_bounded(path)
-        with np.load(path, allow_pickle=False) as stored:
-            frames, logits, names = stored["clips"], stored["logits"], stored["names"]
-            reference = str(stored["reference"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RunnerError(
-            f"{path}: no expected outputs: {error}", fix="`dualexport bundle` stores them; or pass --reference onnx"
-        ) from error
-    if frames.dtype != np.uint8 or frames.ndim != 5 or logits.ndim != 2 or len(frames) != len(logits):
-        raise RunnerError(f"{path}: holds {frames.dtype} {frames.shape}", fix="make the bundle again")
+    stored = read_arrays(path, EXPECTED, MAX_BYTES)
+    if missing := sorted({"clips", "logits", "names", "reference"} - stored.keys()):
+        raise EXPECTED.refuse(path, f"it has no {missing[0]}")
+    frames, logits, names = stored["clips"], stored["logits"], stored["names"]
+    _require_sound(path, frames, logits, names, preprocessing)
     rows = LogitStore(None, {})
     rows.add({key_of(clip): row for clip, row in zip(frames, logits, strict=True)})
-    name, fix = f"expected outputs of {reference}", "leave --clips out with --reference expected"
+    name, fix = (
+        f"expected outputs of {printable(str(stored['reference']))}",
+        "leave --clips out with --reference expected",
+    )
     runner = StoredRunner(name, preprocessing, logits.shape[1], rows, fix)
     runner.clips = tuple(
-        Clip(str(title), number, clip, preprocessing)
+        Clip(printable(str(title)), number, clip, preprocessing)
         for number, (title, clip) in enumerate(zip(names, frames, strict=True))
     )
     return runner
 
 
-def _require_bounded(path: Path) -> None:
-    """Raise ValueError for a file that unpacks to more than clips need: it may come from a stranger."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-            raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
+def _require_sound(path: Path, frames: Array, logits: Array, names: Array, clip: Preprocessing) -> None:
+    """Raise RunnerError unless the arrays are clips that the network takes, and finite logits and a name for each."""
+    shape = (clip.frames, clip.size, clip.size, 3)
+    if frames.dtype != np.uint8 or frames.ndim != 5 or len(frames) < 1 or frames.shape[1:] != shape:
+        raise EXPECTED.refuse(path, f"its clips are {frames.dtype} {frames.shape}, not uint8 (clips, {shape})")
+    if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != len(frames) or not np.isfinite(logits).all():
+        raise EXPECTED.refuse(path, f"its logits are {logits.dtype} {logits.shape}, not finite float32 of each clip")
+    if names.dtype.kind != "U" or names.shape != (len(frames),):
+        raise EXPECTED.refuse(path, f"its names are {names.dtype} {names.shape}, not a text for each clip")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.choices import Precision
 from ..core.errors import LimitError
+from ..core.reading import FileKind
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +19,8 @@ else:
 
 OwnLimits = Mapping[Precision, Mapping[str, "float | None"]]  # what a user sets, by precision and name
 EXAMPLE = "[int8], and below it top1_agreement = 0.97"
+LARGEST = 1e300  # of a limit
+LIMITS = FileKind("a readable TOML file of limits", LimitError, f"write it like this: {EXAMPLE}", max_bytes=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,9 @@ def read_limits(path: Path | None) -> OwnLimits:
     if path is None:
         return {}
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LimitError(f"{path}: not a readable TOML file ({error})", fix=f"write it like this: {EXAMPLE}") from error
+        document = tomllib.loads(LIMITS.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise LIMITS.refuse(path, str(error)) from error
     limits: dict[Precision, Mapping[str, float | None]] = {}
     for table, values in document.items():
         if table not in [precision.value for precision in Precision] or not isinstance(values, dict):
@@ -104,7 +107,7 @@ def _parse(values: Mapping[str, Any], where: str) -> dict[str, float | None]:
         if name not in names:
             raise LimitError(f"{where}: {name} is not a limit", fix=f"the limits are {', '.join(names)}")
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not False and not (is_number and abs(value) < float("inf")):
+        if value is not False and not (is_number and abs(value) < LARGEST):
             raise LimitError(f"{where}: {name} = {value} is not a number", fix="give a number, or false for no limit")
         parsed[name] = float(value) if is_number else None
     return parsed

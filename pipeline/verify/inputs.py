@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.choices import Precision, Reference, Runtime
 from ...core.class_names import find_class
-from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError
+from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError, RunnerError
 from ...core.extras import needing_extra
 from ...core.logit_store import REFERENCE_NAME
 from ...core.reporter import Notify, Reporter
@@ -77,7 +77,13 @@ def open_reference(
     if reference is Reference.EXPECTED:
         from ...runtimes.expected import FILE_NAME, read_expected
 
-        return read_expected(manifest.folder / FILE_NAME, manifest.preprocessing)
+        stored = read_expected(manifest.folder / FILE_NAME, manifest.preprocessing)
+        if (classes := stored.outputs[0].shape[1]) != manifest.classes:
+            raise RunnerError(
+                f"{manifest.folder / FILE_NAME} has logits of {classes} classes, the network has {manifest.classes}",
+                fix="make the bundle again",
+            )
+        return stored
     from ...core.manifest import check_artifact
 
     artifact = require_fp32(manifest)

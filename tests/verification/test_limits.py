@@ -39,7 +39,7 @@ def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None
         ("[fp16]\ncosine = 'high'\n", "cosine = high is not a number"),
         ("[fp16]\ncosine = nan\n", "cosine = nan is not a number"),
         ("[fp16]\ncosine = true\n", "cosine = True is not a number"),
-        ("[fp16\n", "not a readable TOML file"),
+        ("[fp16\n", "not a readable TOML file of limits"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -1,0 +1,1 @@
+"""Inputs that mean harm, or had bad luck on their way."""
