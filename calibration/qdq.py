@@ -106,8 +106,8 @@ def quantize_graph(
             f"the graph has opset {opset}, FP16 scales need {FIRST_HALF_SCALES}", fix="export with --opset 19 or 20"
         )
     for node in model.graph.node:
-        if layer := chosen.get(node.name):
-            _write_layer(rewriter, node, layer, calibration, constants)
+        if quantized := chosen.get(node.name):
+            _write_layer(rewriter, node, quantized, calibration, constants)
         else:
             rewriter.nodes.append(node)
     return assemble(model, rewriter.nodes, rewriter.constants)
