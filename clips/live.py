@@ -201,12 +201,12 @@ class LiveWindows:
                 if not self._live:
                     self._finish(f"{self._source}: cannot be decoded further: {reason}")
                     return
-            replays = self._count > before and ends > self._options.retries
-            if not self._live or (reason == ENDED and (self._has_end or replays)):
+            if not self._live or (reason == ENDED and self._has_end):
                 self._finish(None)
                 return
             failures = 1 if self._count > before else failures + 1
-            if failures > self._options.retries:
+            replays = ends > self._options.retries + 1  # it ends, and begins anew, for as long as it is opened
+            if failures > self._options.retries or replays:
                 came = self._count - before
                 tried = f"after {came} frames" if came else f"opened {failures} times without a frame"
                 self._finish(f"{self._source}: {reason}; {tried}")
