@@ -37,7 +37,10 @@ def plan(
     layers: Annotated[bool, typer.Option("--layers", help="List all layers, not the ten heaviest.")] = False,
     device: Annotated[
         DeviceName | None,
-        typer.Option(help="Add a latency estimate for this device."),
+        typer.Option(
+            metavar="DEVICE",
+            help=f"Add a latency estimate for this device: {', '.join(name.value for name in DeviceName)}.",
+        ),
     ] = None,
     require: Annotated[
         Precision | None,

@@ -25,8 +25,9 @@ def test_a_layer_with_a_ruined_weight_is_the_worst(exported: Path, tmp_path: Pat
     layers = find_layers(model)
     weights = {}
     for layer in layers:
-        scales = np.abs(layer.weight).max(axis=1) / (2.0 if layer.name == "blocks.3.1.mlp.fc2" else 127.0)
-        values = np.rint(layer.weight / scales[:, None]).astype(np.int8)
+        grouped = layer.weight.reshape(layer.scales, -1)  # the outputs that share a scale
+        scales = np.abs(grouped).max(axis=1) / (2.0 if layer.name == "blocks.3.1.mlp.fc2" else 127.0)
+        values = np.rint(grouped / scales[:, None]).astype(np.int8).reshape(layer.weight.shape)
         weights[layer.name] = RoundedWeight(values, scales.astype(np.float32))
     ranges = {layer.reads: ActivationRange(-6.0, 6.0, 0.05) for layer in layers}
     calibration = Calibration("hash", Method.MAX, (), ranges, weights)

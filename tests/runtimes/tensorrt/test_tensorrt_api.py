@@ -34,6 +34,7 @@ VARIABLES = {
 # Names that a release may lack, because the code asks before it uses them, or refuses what needs them.
 ASKED_FOR = {
     ("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"),  # since 10.9
+    ("ICudaEngine", "create_runtime_config"),  # since 10.9
     ("ICudaEngine", "device_memory_size"),  # until 10
     ("ICudaEngine", "device_memory_size_v2"),  # since 10.1
 }
