@@ -221,7 +221,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dualexport", "verify", str(tmp_path / "gone"), "--debug"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in result.stderr
-    assert "ManifestError" in result.stderr
+    assert "ManifestNotFoundError" in result.stderr
 
 
 def test_clips_of_another_shape_are_refused(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
