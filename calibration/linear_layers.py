@@ -58,12 +58,12 @@ def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
         is_linear = node.op_type in ("Gemm", "MatMul") and name.rpartition(".")[2] in QUANTIZED
         if is_linear and name.startswith(BLOCKS) and node.input[1] in weights:
             weight = numpy_helper.to_array(weights[node.input[1]])
-            if node.op_type == "Gemm":
-                found.append(_read_layer(name, node, weight))
-            elif weight.ndim == 3:
+            if weight.ndim == 3:
                 found.append(_read_stack(name, node, weight, makers.get(node.input[0])))
-            else:
+            elif node.op_type == "MatMul" or _is_divided(node, readers):
                 found.append(_read_dividing(name, node, weight, readers))
+            else:
+                found.append(_read_layer(name, node, weight))
     if not found or not any(layer.parts > 1 for layer in found):
         raise QuantizationError(
             "this is not the folded graph: its query, key and value layers are not stacked",
@@ -117,6 +117,13 @@ def _read_stack(name: str, node: NodeProto, weight: NDArray[np.floating], maker:
     return LinearLayer(name, node.name, maker.input[0], rows.astype(np.float32), parts=parts)
 
 
+def _is_divided(product: NodeProto, readers: dict[str, NodeProto]) -> bool:
+    """True for a product without a bias of its own that a factor of the same layer is multiplied with."""
+    factor = readers.get(product.output[0])
+    own = product.name.rpartition("/")[0]
+    return len(product.input) == 2 and factor is not None and factor.name.startswith(f"{own}/Mul")
+
+
 def _read_dividing(
     name: str, node: NodeProto, weight: NDArray[np.floating], readers: dict[str, NodeProto]
 ) -> LinearLayer:
@@ -127,7 +134,8 @@ def _read_dividing(
         raise _refuse_product(node)
     (bias,) = (tensor for tensor in last.input if tensor != factor.output[0])
     reads = f"{name}/LayerNormalization"  # as the same layer's input is called where it is computed
-    return LinearLayer(name, last.name, reads, weight.T.astype(np.float32), bias, standardizes=node.input[0])
+    rows = weight if node.op_type == "Gemm" else weight.T  # (outputs, inputs)
+    return LinearLayer(name, last.name, reads, rows.astype(np.float32), bias, standardizes=node.input[0])
 
 
 def _refuse_product(node: NodeProto) -> QuantizationError:
