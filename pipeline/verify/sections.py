@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...core.choices import Graph
-from ...core.errors import RunnerError
+from ...core.errors import GraphError, RunnerError
 from ...core.extras import needing_extra
 from ...core.manifest import Manifest
 from ...core.plain import to_plain
@@ -85,7 +85,7 @@ def compare_layers(evidence: Evidence, reporter: Reporter) -> tuple[LayerReport,
         for artifact in chosen:
             try:
                 graphs[artifact.path.name] = (TappedGraph(artifact.path, taps.tensors), artifact.precision)
-            except RunnerError as error:
+            except (RunnerError, GraphError) as error:
                 reporter.note(f"blocks are not compared: {error}")
         reports += compare_blocks(graphs, taps.run, islice(copy(evidence.clips), LAYER_CLIPS), reporter)
     return tuple(reports)

@@ -10,7 +10,7 @@ import pytest
 from conftest import NANO_CLIP
 from dualexport.clips.synthetic import moving_patterns
 from dualexport.core.choices import Graph, Precision
-from dualexport.core.errors import ClipError, RunnerError
+from dualexport.core.errors import ClipError, GraphError
 from dualexport.core.types import Array
 from dualexport.exporter.block_taps import BlockTaps
 from dualexport.exporter.dualformer.network import DualFormer
@@ -85,7 +85,7 @@ def test_a_block_that_the_graph_does_not_have_is_said(exported: Path, taps: Bloc
 def test_nothing_to_compare_and_no_graph_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ClipError):
         compare_blocks({}, lambda _: {}, ())
-    with pytest.raises(RunnerError, match=r"gone\.onnx cannot be read"):
+    with pytest.raises(GraphError, match=r"gone\.onnx: no such file"):
         TappedGraph(tmp_path / "gone.onnx", {})
 
 
