@@ -31,7 +31,7 @@ from dualexport.core.manifest import Manifest, find_manifest
 from dualexport.core.runner import GraphRunner, Runner, TimedRunner, infer_logits
 from dualexport.core.types import Array, Artifact, Clip
 from dualexport.runtimes.benchmark import Subject, Timing, benchmark
-from dualexport.runtimes.expected import FILE_NAME, ExpectedRunner, write_expected
+from dualexport.runtimes.expected import FILE_NAME, read_expected, write_expected
 from dualexport.runtimes.machine.environment import read_environment, read_state
 from dualexport.runtimes.machine.host import read_host
 from dualexport.runtimes.machine.memory import read_available_bytes, read_peak_mb, read_swap_bytes
@@ -151,7 +151,7 @@ def record_reference(task: Task) -> dict[str, Any]:
     """Logits to compare with, computed once: a bundle's own, else PyTorch's, else those of the FP32 file."""
     manifest = task.manifest
     if task.clips is None and (manifest.folder / FILE_NAME).is_file():
-        with ExpectedRunner(manifest.folder / FILE_NAME, manifest.preprocessing) as runner:
+        with read_expected(manifest.folder / FILE_NAME, manifest.preprocessing) as runner:
             return {"reference": runner.name, "clips": len(runner.clips)}
     with open_reference(manifest) as runner:
         count = write_expected(task.scratch / f"{task.parts[1]}.npz", runner, list_clips(task, manifest))
@@ -353,7 +353,7 @@ def compare_logits(runner: Runner, task: Task) -> dict[str, Any] | None:
     path = own if own.is_file() else manifest.folder / FILE_NAME
     if not path.is_file():
         return None
-    with ExpectedRunner(path, manifest.preprocessing) as expected:
+    with read_expected(path, manifest.preprocessing) as expected:
         clips = list(expected.clips)
         return describe_difference(infer_logits(expected, clips), infer_logits(runner, clips))
 
