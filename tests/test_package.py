@@ -24,6 +24,7 @@ PARTS = (
         "pipeline",
         "report",
         "runtimes",
+        "serving",
         "verification",
     ),
 )
@@ -46,6 +47,7 @@ def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = [*ROOT.glob("*.py"), *(file for part in PARTS for file in (ROOT / part).rglob("*.py"))]
     sources += [ROOT / "py.typed", *(ROOT / "exporter" / "weights").iterdir()]
+    sources += (ROOT / "serving" / "templates").glob("*.md")
     assert names == {f"dualexport/{file.relative_to(ROOT).as_posix()}" for file in sources}
 
 
