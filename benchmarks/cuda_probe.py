@@ -24,12 +24,12 @@ import torch
 try:
     import tensorrt
 except ImportError:  # a stand-in with the few names that loading needs
-    tensorrt = types.ModuleType("tensorrt")
+    tensorrt: Any = types.ModuleType("tensorrt")  # type: ignore[no-redef]
     tensorrt.__version__ = "10.3.0"
     tensorrt.ILogger = type(
         "ILogger", (), {"Severity": enum.IntEnum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")}
     )
-    tensorrt.TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
+    tensorrt.TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")  # type: ignore[misc]
     tensorrt.IProgressMonitor = type("IProgressMonitor", (), {})
     tensorrt.Builder = type("Builder", (), {})
     tensorrt.float32, tensorrt.uint8, tensorrt.nptype = "float32", "uint8", np.dtype
@@ -230,7 +230,8 @@ def leaks() -> dict[str, Any]:
 
 def threads() -> dict[str, Any]:
     """Eight threads on one runner."""
-    engine, wrong = Engine(kernels=20, cycles=5000), []
+    wrong: list[Any] = []
+    engine = Engine(kernels=20, cycles=5000)
     with make(engine, cuda_graph=True) as runner:
 
         def work(seed: int) -> None:
@@ -258,7 +259,7 @@ def copies() -> dict[str, Any]:
         times = []
         for _ in range(50):
             cuda.record(start, stream)
-            copy()
+            copy()  # type: ignore[no-untyped-call]
             cuda.record(end, stream)
             cuda.synchronize(stream)
             times.append(cuda.elapsed_ms(start, end))

@@ -101,7 +101,7 @@ def main() -> int:
     if given.dry_run:
         use_fake_device()
     try:
-        answer = {"found": KINDS[parts[0]](task)}
+        answer: dict[str, Any] = {"found": KINDS[parts[0]](task)}
     except (Skip, ModuleNotFoundError, MissingDependencyError) as error:
         answer = {"skipped": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what was found
@@ -213,14 +213,16 @@ def record_torch(task: Task) -> dict[str, Any]:
     """A network in PyTorch in FP16: its times, and how close it is to the plain one in FP32."""
     from gpu_torch import time_network
 
-    return time_network(*task.parts[1:], seconds=task.seconds, dry_run=task.dry_run)
+    measured: dict[str, Any] = time_network(*task.parts[1:], seconds=task.seconds, dry_run=task.dry_run)
+    return measured
 
 
 def record_products(task: Task) -> dict[str, Any]:
     """The linear layers' products alone, in FP16 and in INT8: the most that INT8 can save."""
     from gpu_torch import time_products
 
-    return time_products(*task.parts[1:], seconds=task.seconds, dry_run=task.dry_run)
+    measured: dict[str, Any] = time_products(*task.parts[1:], seconds=task.seconds, dry_run=task.dry_run)
+    return measured
 
 
 def record_probe(task: Task) -> dict[str, Any]:
@@ -229,7 +231,8 @@ def record_probe(task: Task) -> dict[str, Any]:
 
     if task.dry_run:
         raise Skip("needs a GPU: its kernels are PyTorch's")
-    return run_probe(task.parts[1])
+    found: dict[str, Any] = run_probe(task.parts[1])
+    return found
 
 
 def record_tests(task: Task) -> dict[str, Any]:

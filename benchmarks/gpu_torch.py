@@ -74,7 +74,7 @@ def prepare(network: nn.Module, frames: Tensor, mode: str) -> Callable[[], Tenso
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        result = network(frames)
+        result: Tensor = network(frames)
 
     def replay() -> Tensor:
         graph.replay()

@@ -70,7 +70,7 @@ def bench(
     from ..runtimes.machine.environment import read_environment, read_state
     from ..runtimes.tensorrt.cuda import find_gpu
 
-    manifests = inputs.find_networks(folders)
+    manifests = inputs.find_networks(folders or ())
     chosen = [(one, _select(inputs.select_artifacts(one, against), runtime, batch)) for one in manifests]
     if against == "all":
         chosen = [(one, list(skip_stale(found, console.note))) for one, found in chosen]

@@ -84,7 +84,7 @@ def test_a_pipe_gives_its_text_once(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     writer = threading.Thread(target=lambda: fifo.write_text("[fp16]\nsnr_db = 900\n"))
     writer.start()
-    limits = {precision.value: limit.snr_db for precision, limit in read_limits(fifo).items()}
+    limits = {precision.value: limit["snr_db"] for precision, limit in read_limits(fifo).items()}
     writer.join()
     assert limits["fp16"] == 900
 

@@ -22,7 +22,7 @@ from dualexport.report.tables import outline
 from support.documents import make_bench, make_document, make_latency, parse
 
 FP16, INT8 = "e" * 63 + "1", "e" * 63 + "2"  # SHA-256 of engines
-STRANGE = (
+STRANGE: tuple[Any, ...] = (
     *(None, True, "", "x", "\ud800", "<b>\x1b[31m", [], {}, [[]], {"a": 1}, [1, "a"], 10**40),
     *(-1, 0, 1, 2**63, 1e308, -1e-300, 5e-324, float("nan"), float("inf")),
 )
