@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.choices import Precision, Runtime
-from ..core.errors import EngineError, ManifestError, RunnerError
+from ..core.errors import CudaError, EngineError, ManifestError, MissingDependencyError, RunnerError
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest
 from ..core.reporter import Notify, no_notes
 from ..core.runner import TimedRunner
@@ -157,7 +157,10 @@ def limits_of(artifact: Artifact, limits: Mapping[Precision, Limits], logit_diff
 def skip_stale(artifacts: Sequence[Artifact], note: Notify) -> tuple[Artifact, ...]:
     """`artifacts` without the engines that do not load here, each of which is noted; the refusal where none is left."""
     engines = tuple(artifact for artifact in artifacts if artifact.format == FORMAT)
-    refusals = _find_refusals(engines) if engines else {}
+    try:
+        refusals = _find_refusals(engines) if engines else {}
+    except (CudaError, EngineError, MissingDependencyError):  # nothing here loads engines: opening one says why
+        return tuple(artifacts)
     left = tuple(artifact for artifact in artifacts if artifact.path not in refusals)
     if not left and refusals:
         raise next(iter(refusals.values()))
