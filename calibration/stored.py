@@ -100,7 +100,11 @@ def _find_problems(tensors: Mapping[str, Array]) -> Iterator[str]:
         weight, scale = tensors[f"{name}.weight"], tensors.get(f"{name}.scale")
         if weight.dtype != np.int8 or weight.ndim != 2 or bool((weight < -LEVELS).any()):
             yield f"{name} is {weight.dtype} {weight.shape}, not int8 (outputs, inputs) from -{LEVELS}"
-        if scale is None or scale.dtype != np.float32 or scale.shape != weight.shape[:1]:
-            yield f"{name} has no float32 scale for each output"
+        if scale is None or scale.dtype != np.float32 or scale.ndim != 1 or not _divides(len(scale), len(weight)):
+            yield f"{name} has no float32 scale for each output, or for each equal part of them"
         elif not bool(((scale >= SMALLEST_SCALE) & (scale <= LARGEST_SCALE)).all()):
             yield f"{name} has scales outside {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}"
+
+
+def _divides(scales: int, outputs: int) -> bool:
+    return scales > 0 and outputs % scales == 0

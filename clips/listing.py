@@ -53,11 +53,12 @@ class Video:
 
 def list_videos(path: Path) -> tuple[Video, ...]:
     """The entries of a source in a fixed order; raises ClipError when there is none."""
-    if path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
-        return read_list(path)
-    if is_there(path) and path.is_dir():
+    is_found = is_there(path)
+    if is_found and path.is_dir():
         return _list_folder(path)
-    if not is_there(path):
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return read_list(path)
+    if not is_found:
         raise ClipNotFoundError(
             f"{path}: no such file or folder", fix="give a video, a folder of videos, or a list of them"
         )

@@ -49,7 +49,9 @@ def onnx(
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in order; `predict` prints them.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: ./dualformer-MODEL")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Default: ./dualformer-MODEL")
+    ] = None,
     graph: Annotated[Graph, typer.Option(help="Folded: the same function in fewer layers. Plain: as traced.")] = (
         Graph.FOLDED
     ),

@@ -17,7 +17,7 @@ EPILOG = "Example:\n\ndualexport synth --output videos --clips 12"
 
 
 def synth(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the videos and labels.csv go.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the videos and labels.csv go.")],
     clips: Annotated[
         int, typer.Option(min=1, max=100_000, help="Videos; any twelve in a row show each action once.")
     ] = 24,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -189,40 +188,3 @@ def test_a_bundle_of_nothing_leaves_nothing(
     assert_refused(result, "gone.mp4")
     assert not packed.parent.exists()
     assert run(capsys, "bundle", device_folder, "-o", tmp_path / "x.zip")[0] == 2
-
-
-@pytest.mark.slow
-def test_gpu_check_compares_and_times_every_way_of_running(
-    device_folder: Path,
-    tmp_path: Path,
-    fake_gpu: Callable[..., DeviceLayer],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    manifest = json.loads((device_folder / "manifest.json").read_text())
-    manifest["artifacts"] = manifest["artifacts"][:1]
-    (device_folder / "manifest.json").write_text(json.dumps(manifest))
-    path = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
-    spec = importlib.util.spec_from_file_location("gpu_check", path)
-    assert spec is not None
-    assert spec.loader is not None
-    gpu_check = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gpu_check", gpu_check)
-    spec.loader.exec_module(gpu_check)
-    layer = fake_gpu()
-    monkeypatch.setattr(gpu_check, "open_cuda", lambda: layer.cuda)
-    monkeypatch.setattr(gpu_check, "CLIPS", 1)
-    monkeypatch.setattr(gpu_check, "WARM_UP_SECONDS", 0.0)
-    monkeypatch.setattr(gpu_check, "LEAST_CALLS", 1)
-    output = tmp_path / "gpu-check.json"
-    arguments = ("gpu-check", device_folder, "--seconds", "0", "--skip-tests", "--output", output)
-    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
-    assert gpu_check.main() == 0
-    document = json.loads(output.read_text())
-    assert document["device"]["name"] == "Fake"
-    rows = {row["file"]: row for row in document["rows"] if row["error"] is None}
-    assert list(rows) == [f"dualformer-n.fp32.onnx{way}" for way in ("", ", engine", ", engine, CUDA graph")]
-    engine = rows["dualformer-n.fp32.onnx, engine, CUDA graph"]
-    assert (engine["passed"], engine["gpu_ms"]) == (True, [1.5] * 3)
-    assert rows["dualformer-n.fp32.onnx"]["gpu_ms"] is None
-    assert "GPU tests: not run" in capsys.readouterr().out

@@ -161,7 +161,7 @@ def test_limits_and_labels_that_do_not_fit_are_refused_before_work(
 
 def test_labels_are_put_to_videos_by_name_or_by_an_unmistakable_file_name(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("x/a.mp4,run\ny/a.mp4,sit\nb.mp4,jump\n")
-    videos = [Video(tmp_path, name, "old") for name in ("x/a.mp4", "a.mp4", "deep/b.mp4", "c.mp4")]
+    videos = [Video(tmp_path / name, name, "old") for name in ("x/a.mp4", "a.mp4", "deep/b.mp4", "c.mp4")]
     assert [video.label for video in label_videos(videos, tmp_path / "labels.csv")] == ["run", "old", "jump", "old"]
     with pytest.raises(LabelError):
         label_videos(videos[3:], tmp_path / "labels.csv")

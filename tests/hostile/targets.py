@@ -110,7 +110,8 @@ def make_weights(folder: Path) -> Path:
 def use_weights(path: Path) -> None:
     """Read the calibration, whose document names the weights as they are by now."""
     document = json.loads((path.parent / FILE_NAME).read_text())
-    document["weights"]["sha256"] = hash_file(path)
+    if path.is_file():
+        document["weights"]["sha256"] = hash_file(path)
     (path.parent / FILE_NAME).write_text(json.dumps(document))
     read_calibration(path.parent)
 
