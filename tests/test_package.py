@@ -11,6 +11,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 PARTS = (
@@ -39,6 +45,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "machine", "python", "brought"),
+    [
+        ("tensorrt", "x86_64", "3.11", ["cuda-bindings>=12.8", "tensorrt>=10.0"]),
+        ("tensorrt", "aarch64", "3.10", []),  # a Jetson's TensorRT is its JetPack's
+        ("jetson", "aarch64", "3.10", ["cuda-bindings==12.8.*"]),  # JetPack 6
+        ("jetson", "aarch64", "3.12", ["cuda-bindings<14,>=13"]),  # JetPack 7
+        ("jetson", "x86_64", "3.11", []),
+    ],
+)
+def test_an_extra_brings_what_its_machine_can_use(extra: str, machine: str, python: str, brought: list[str]) -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    place = {"platform_machine": machine, "python_version": python}
+    taken = [need for need in map(Requirement, named) if need.marker is None or need.marker.evaluate(place)]
+    assert sorted(f"{need.name}{need.specifier}" for need in taken) == brought
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from ...core.versions import agree, is_older, version_numbers
 from .engine_file import EngineRecord, read_engine_version, rebuild_command
 
 OLDEST_RTX = "8.0"  # compute capability that an engine for all RTX GPUs needs at least
+NOT_RTX = ("9.", "10.", "11.")  # of GPUs in data centres and Jetsons, which TensorRT for RTX does not list as supported
 OLDEST_AMPERE = "8.0"
 
 
@@ -47,6 +48,17 @@ def require_loadable(path: Path, record: EngineRecord | None, here: Installation
     raise EngineError(
         f"{path.name} was built by {built}; here is {here}",
         fix=f"build it here: {rebuild_command(path.parent, precision_in_name(path))}",
+    )
+
+
+def explain_unloadable(error: EngineError, here: Installation) -> EngineError:
+    """`error`, which TensorRT gave for an engine that fits by its record, with a remedy that can help `here`."""
+    if not (here.for_rtx and here.compute_capability.startswith(NOT_RTX)):
+        return error
+    supported = "TensorRT for RTX supports GeForce and RTX GPUs (compute capability 7.5, 8.x, 12.x)"
+    return EngineError(
+        f"{error}; {supported}, here is {here.compute_capability}",
+        fix='install TensorRT itself, pip install "dualexport[tensorrt]", and build the engine again',
     )
 
 

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from ...core.errors import CudaError, RunnerError
+from ...core.errors import CudaError, EngineError, RunnerError
 from ...core.reporter import Notify, no_notes
 from ...core.runner import DeviceTime
 from ...core.types import Array
-from .admission import Installation, require_loadable
+from .admission import Installation, explain_unloadable, require_loadable
 from .context import ExecutionContext
 from .engine_file import EngineRecord
 from .load import DeviceLayer, LoadedEngine, graph_configuration, installed_layer, io_specs
@@ -37,10 +37,14 @@ class TensorRTRunner:
     ) -> None:
         layer = layer or installed_layer()
         device = layer.cuda.device()
-        require_loadable(path, record, Installation(layer.version, layer.for_rtx, device.compute_capability))
+        here = Installation(layer.version, layer.for_rtx, device.compute_capability)
+        require_loadable(path, record, here)
         self._cuda = layer.cuda
         self._cuda_graph = cuda_graph
-        loaded = layer.load(path.read_bytes(), bool(record and record.version_compatible))
+        try:
+            loaded = layer.load(path.read_bytes(), bool(record and record.version_compatible))
+        except EngineError as error:
+            raise explain_unloadable(error, here) from error
         self._loaded: LoadedEngine | None = loaded
         self.inputs, self.outputs = io_specs(loaded.engine)
         self.name = f"TensorRT{' for RTX' if layer.for_rtx else ''} {layer.version} ({device.name})"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dualexport.core.choices import Runtime
-from dualexport.core.errors import DualExportError, ManifestError
+from dualexport.core.choices import Graph, Precision, Runtime
+from dualexport.core.errors import DualExportError, EngineError, ManifestError
 from dualexport.core.manifest import read_manifest
-from dualexport.pipeline.runners import open_runner
+from dualexport.core.types import Artifact
+from dualexport.pipeline.runners import open_runner, skip_stale
+from support.engines import NEEDS_TENSORRT
 
 
 def test_a_folder_and_its_file_open_the_same_runner(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +41,29 @@ def test_what_cannot_be_opened_is_refused_by_name(exported: Path, tmp_path: Path
     (copy / "other.engine").write_bytes(b"no engine")
     with pytest.raises(DualExportError):  # which of them depends on what of TensorRT, CUDA and a GPU is here
         open_runner(copy / "other.engine")
+
+
+def test_engines_of_another_tensorrt_are_left_out_by_name_and_are_an_error_where_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
+    from dualexport.runtimes.tensorrt import load
+    from support.fake_gpu import FAKE_ENGINE, FakeEngine, FakeRuntime, make_layer
+
+    layer = make_layer(FakeEngine(FakeRuntime((8, 7)), ((), ()), lambda _: {}))
+    monkeypatch.setattr(load, "installed_layer", lambda: layer)
+
+    def engine(version: str, capability: str) -> Artifact:
+        path = tmp_path / f"net.fp16.sm{capability.replace('.', '')}-trt{version}.engine"
+        path.write_bytes(FAKE_ENGINE)
+        options = {"compiler": "TensorRT", "tensorrt": version, "compute_capability": capability}
+        return Artifact("tensorrt", Precision.FP16, Graph.FOLDED, path, "0" * 64, (), (), None, options)
+
+    fits, older, elsewhere = engine("10.3.0", "8.7"), engine("10.1.0", "8.7"), engine("10.3.0", "8.9")
+    graph = Artifact("onnx", Precision.FP16, Graph.FOLDED, tmp_path / "net.fp16.onnx", "0" * 64, (), (), None)
+    notes: list[str] = []
+    assert skip_stale((graph, older, fits, elsewhere), notes.append) == (graph, fits)
+    assert len(notes) == 2
+    assert all("left out" in note and "dualexport trt" in note for note in notes)
+    with pytest.raises(EngineError, match=r"built by TensorRT 10\.1\.0"):
+        skip_stale((older,), notes.append)

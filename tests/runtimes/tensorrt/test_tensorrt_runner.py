@@ -340,6 +340,17 @@ def test_an_engine_that_fits_is_loaded(
         assert runner.infer(clip())["logits"].shape == LOGITS.shape
 
 
+def test_a_gpu_that_tensorrt_for_rtx_does_not_support_is_told_to_take_tensorrt_itself(tmp_path: Path) -> None:
+    file = tmp_path / "net.rtx.engine"
+    file.write_bytes(FAKE_RTX_ENGINE[:-10])
+    runtime = FakeRuntime((9, 0))
+    layer = make_layer(FakeEngine(runtime, ((CLIP,), (LOGITS,)), compute), "1.7.1", for_rtx=True)
+    with pytest.raises(EngineError, match=r"cannot load .* here is 9\.0") as refused:
+        TensorRTRunner(file, EngineRecord("TensorRT for RTX", "1.7.1", "8.0 8.6 9.0", gpu=None), layer=layer)
+    assert "dualexport[tensorrt]" in refused.value.fix
+    assert runtime.alive == {}
+
+
 @pytest.mark.parametrize(
     "feeds",
     [{}, {"clip": np.zeros((1, 4, 8, 8, 3), np.uint8)}, {"clip": np.zeros(CLIP.shape, np.float32)}],
