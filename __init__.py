@@ -26,8 +26,12 @@ MODULES = {
     "core.types": ("Artifact",),
     "pipeline.build": ("BuildOptions", "Built", "build"),
     "pipeline.classify": ("ClassProbability", "Prediction", "classify"),
+    "pipeline.clips": ("Clips",),
     "pipeline.lint": ("lint",),
+    "pipeline.plan": ("PlanOptions", "Planned", "plan"),
+    "pipeline.quantize": ("QuantizeOptions", "Quantized", "quantize"),
     "pipeline.runners": ("open_runner",),
+    "pipeline.verify.folder": ("Verified", "VerifyOptions", "verify"),
 }
 _PLACES = {name: module for module, names in MODULES.items() for name in names}
 
@@ -44,24 +48,44 @@ if TYPE_CHECKING:
     from .pipeline.classify import ClassProbability as ClassProbability
     from .pipeline.classify import Prediction as Prediction
     from .pipeline.classify import classify as classify
+    from .pipeline.clips import Clips as Clips
     from .pipeline.lint import lint as lint
+    from .pipeline.plan import Planned as Planned
+    from .pipeline.plan import PlanOptions as PlanOptions
+    from .pipeline.plan import plan as plan
+    from .pipeline.quantize import Quantized as Quantized
+    from .pipeline.quantize import QuantizeOptions as QuantizeOptions
+    from .pipeline.quantize import quantize as quantize
     from .pipeline.runners import open_runner as open_runner
+    from .pipeline.verify.folder import Verified as Verified
+    from .pipeline.verify.folder import VerifyOptions as VerifyOptions
+    from .pipeline.verify.folder import verify as verify
 
 __all__ = [
     "Artifact",
     "BuildOptions",
     "Built",
     "ClassProbability",
+    "Clips",
     "DualExportError",
+    "PlanOptions",
+    "Planned",
     "Precision",
     "Prediction",
+    "QuantizeOptions",
+    "Quantized",
     "Runtime",
     "TensorRTRelease",
+    "Verified",
+    "VerifyOptions",
     "__version__",
     "build",
     "classify",
     "lint",
     "open_runner",
+    "plan",
+    "quantize",
+    "verify",
 ]
 # End of what is written.
 

@@ -29,7 +29,7 @@ from dualexport.core.manifest import find_manifest
 from dualexport.core.reporter import no_progress
 from dualexport.core.types import Clip
 from dualexport.graphs.load import load_graph
-from dualexport.pipeline.quantize import find_folded
+from dualexport.pipeline.calibrate import find_folded
 from dualexport.runtimes.onnx_runner import OnnxRunner
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import CalibraterBase, create_calibrator

@@ -34,15 +34,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from dualexport.calibration.linear_layers import find_layers
-from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Method, Precision
 from dualexport.core.errors import DualExportError
 from dualexport.core.manifest import find_manifest
-from dualexport.core.reporter import SILENT
 from dualexport.core.types import Clip
 from dualexport.graphs.load import load_graph
 from dualexport.graphs.work import read_graph_work
-from dualexport.pipeline.quantize import QuantizeOptions, find_folded, quantize_network
+from dualexport.pipeline.calibrate import find_folded
+from dualexport.pipeline.clips import Clips
+from dualexport.pipeline.quantize import QuantizeOptions, quantize
 from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
@@ -78,13 +78,13 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if clip is None else {"clip": clip.network_input(self.dtype)[None]}
 
 
-def make_ours(folder: Path, scratch: Path, clips: ClipSource, methods: list[Method]) -> Iterator[Entry]:
+def make_ours(folder: Path, scratch: Path, clips: Clips, methods: list[Method]) -> Iterator[Entry]:
     """Every method with an FP16 rest, and the default one with an FP32 rest."""
     for method, base in (*((method, Precision.FP16) for method in methods), (Method.PERCENTILE, Precision.FP32)):
         copy = Path(shutil.copytree(folder, scratch / f"{method.value}-{base.value}"))
         (copy / "calibration.json").unlink(missing_ok=True)
         started = time.monotonic()
-        made = quantize_network(find_manifest(copy), clips, QuantizeOptions(method, base), SILENT)
+        made = quantize(copy, clips, QuantizeOptions(method, base))
         name = f"ours, {method.value}" + (", FP32 base" if base is Precision.FP32 else "")
         yield Entry(name, made.artifact.path, time.monotonic() - started)
 
@@ -172,8 +172,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     manifest = find_manifest(options.folder)
-    source = ClipSource(options.calibrate, manifest.preprocessing, skip_unreadable=True, max_clips=options.max_clips)
-    held_out = ClipSource(options.held_out, manifest.preprocessing, skip_unreadable=True, views=options.views)
+    source = Clips(options.calibrate, skip_unreadable=True, max_clips=options.max_clips)
+    held_out = Clips(options.held_out, options.views, skip_unreadable=True).open(manifest.preprocessing)
     clips = list(islice(held_out, options.max_held_out))
     reference, half = (find_folded(manifest, precision).path for precision in (Precision.FP32, Precision.FP16))
     with tempfile.TemporaryDirectory() as folder:
@@ -187,11 +187,12 @@ def main() -> None:
 
 
 def list_makers(
-    options: argparse.Namespace, reference: Path, scratch: Path, source: ClipSource
+    options: argparse.Namespace, reference: Path, scratch: Path, source: Clips
 ) -> Iterator[Iterator[Entry]]:
     """One maker a quantizer; each makes its files when it is gone through."""
     yield make_ours(options.folder, scratch, source, options.methods)
-    clips, layers = list(source), [layer.node for layer in find_layers(load_graph(reference))]
+    preprocessing = find_manifest(options.folder).preprocessing
+    clips, layers = list(source.open(preprocessing)), [layer.node for layer in find_layers(load_graph(reference))]
     plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
     if options.modelopt is None:
         print("ModelOpt: not installed, see --modelopt", flush=True)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.choices import Method, Precision
-from ..core.extras import needing_extra
-from ..core.reporter import Reporter
-from ..pipeline import parity
-from ..pipeline.latency import read_verdicts
-from ..pipeline.quantize import USUAL_CLIPS, QuantizeOptions, quantize_network
-from ..pipeline.sensitivity import find_fewest_kept, rank_sensitivity
+from ..core.choices import Method
+from ..pipeline.calibrate import USUAL_CLIPS
+from ..pipeline.clips import Clips as ClipsOf
+from ..pipeline.quantize import Quantized, QuantizeOptions, quantize
 from . import console
 from .options import Folder, Json, SkipUnreadable, Views
 
 if TYPE_CHECKING:
     from ..calibration.sensitivity import LayerNoise
-    from ..pipeline.quantize import Quantized
 
 EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
 
@@ -31,7 +26,6 @@ NOT_MEASURED = (
     "Whether INT8 is worth it was not measured: put the FP16 and the INT8 file side by side with `dualexport plan`, or "
     "measure engines of both with `dualexport bench` where they will run."
 )
-HELD_OUT = 5  # each so many-th video is kept from calibration when a target is to be reached on unseen clips
 
 
 class Base(str, Enum):
@@ -81,52 +75,17 @@ def int8(
 
     Ranges and weights are measured on clips, and kept in DIR/calibration.json and .safetensors for the next run.
     """
-    if max_clips < views:
-        raise typer.BadParameter(f"{max_clips} clips are fewer than the {views} views of one video")
-    if clips is None and (sensitivity or target_agreement is not None):
-        raise typer.BadParameter("--sensitivity and --target-agreement measure on clips: give --clips")
-    with needing_extra("int8"):
-        import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
-    from ..clips.source import ClipSource
-    from ..core.manifest import find_manifest
-
-    manifest = find_manifest(folder)
-    source = None
-    if clips is not None:
-        source = ClipSource(
-            clips, manifest.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=max_clips
-        )
-    held_out = source
-    if source is not None and target_agreement is not None:
-        source, held_out = source.split(HELD_OUT)
-        if not held_out.videos:
-            raise typer.BadParameter(f"--target-agreement holds each {HELD_OUT}th video out: give more videos")
-    options = QuantizeOptions(method, Precision(base.value), tuple(keep_fp16 or ()))
-    ranking: tuple[LayerNoise, ...] = ()
-    with console.show_progress() as progress:
-        quantized = quantize_network(manifest, source, options, progress)
-        if source is not None and (sensitivity or target_agreement is not None):
-            ranking = rank_sensitivity(manifest, quantized.calibration, source, progress)
-        if held_out is not None and target_agreement is not None:
-            worst = find_fewest_kept(manifest, quantized.calibration, ranking, held_out, target_agreement, progress)
-            options = replace(options, keep=(*options.keep, *worst))
-            quantized = (
-                quantize_network(find_manifest(manifest.folder), source, options, progress) if worst else quantized
-            )
-    skipped = parity.list_skipped(source) if source is not None else ()
-    for video in skipped:
-        console.note(f"skipped {video.reason}")
-    if quantized.reused:
-        console.note(f"used the calibration in {manifest.folder}, of the same graph")
-    verdicts = read_verdicts(find_manifest(manifest.folder), (quantized.artifact.sha256,), Reporter(note=console.note))
+    options = QuantizeOptions(method, base.value, tuple(keep_fp16 or ()), sensitivity, target_agreement)
+    source = ClipsOf(clips, views, skip_unreadable, max_clips) if clips is not None else None
+    with console.show_progress() as reporter:
+        quantized = quantize(folder, source, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
-        rest = {"sensitivity": ranking, "skipped": skipped, "verdicts": verdicts}
-        console.print_json({**_summarize(quantized), **rest})
+        console.print_json(_summarize(quantized))
     else:
-        _print_quantized(quantized)
-        if ranking:
-            _print_ranking(ranking)
-        print("\n".join(verdict.sentence for verdict in verdicts) or NOT_MEASURED)
+        print_quantized(quantized)
+        if quantized.ranking:
+            _print_ranking(quantized.ranking)
+        print("\n".join(verdict.sentence for verdict in quantized.verdicts) or NOT_MEASURED)
 
 
 def _summarize(quantized: Quantized) -> dict[str, object]:
@@ -138,6 +97,9 @@ def _summarize(quantized: Quantized) -> dict[str, object]:
         "kept": quantized.kept,
         "work_shares": quantized.work_shares,
         "parity": quantized.report,
+        "sensitivity": quantized.ranking,
+        "skipped": quantized.skipped,
+        "verdicts": quantized.verdicts,
     }
 
 
@@ -146,7 +108,8 @@ def _print_ranking(ranking: Sequence[LayerNoise]) -> None:
     console.print_table("One layer quantized at a time", ("layer", "of the error", "dB to the error"), rows)
 
 
-def _print_quantized(quantized: Quantized) -> None:
+def print_quantized(quantized: Quantized) -> None:
+    """Print a table of an INT8 file: its size, its calibration, and how close it comes to the FP32 file."""
     artifact, report = quantized.artifact, quantized.report
     rows = [
         ("MB", f"{artifact.path.stat().st_size / 1e6:.1f}"),
@@ -154,8 +117,11 @@ def _print_quantized(quantized: Quantized) -> None:
         *((f"multiply-accumulates in {name}", f"{share:.1%}") for name, share in quantized.work_shares.items()),
     ]
     if report is not None:
-        rows.append((f"cosine of logits to FP32, {report.clips} clips", f"{report.cosine:.6f}"))
-        rows.append((f"same best class as FP32, {report.clips} clips", f"{report.top1_agreement:.1%}"))
+        rows += [
+            ("compared with", f"{quantized.compared_with} on {report.clips} clips"),
+            ("cosine of logits", f"{report.cosine:.6f}"),
+            ("same best class", f"{report.top1_agreement:.1%}"),
+        ]
     if quantized.kept:
         rows.append(("kept", ", ".join(quantized.kept)))
     console.print_table(str(artifact.path), ("", artifact.path.name), rows)

@@ -102,8 +102,9 @@ def onnx(
     with needing_extra("onnx"):
         from ..exporter import loading, onnx_export
         from ..exporter.dualformer import network as dualformer
-    from ..core.manifest import Manifest, name_network, open_manifest, read_manifest
-    from ..pipeline.quantize import quantize_on_videos
+    from ..core.manifest import Manifest, name_network, open_manifest
+    from ..pipeline.clips import Clips as ClipsOf
+    from ..pipeline.quantize import quantize
 
     with console.show_progress() as progress:
         progress("loading the weights")
@@ -130,9 +131,8 @@ def onnx(
         ]
         artifacts, reports = parity.export_proven(network, manifest, variants, proof, progress)
         if clips is not None and Precision.INT8 in precisions:
-            quantized = quantize_on_videos(
-                read_manifest(manifest.folder), clips, progress, views=views, skip_unreadable=skip_unreadable
-            )
+            videos = ClipsOf(clips, views, skip_unreadable)
+            quantized = quantize(manifest.folder, videos, progress=progress.progress, notify=progress.note)
             assert quantized.report is not None  # there are clips
             artifacts, reports = (*artifacts, quantized.artifact), (*reports, quantized.report)
     if ignored:

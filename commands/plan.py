@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.choices import DeviceName, Precision
-from ..core.errors import ManifestError
-from ..core.files import hash_file, staged_path
-from ..core.plain import to_json
-from ..core.reporter import Reporter
-from ..pipeline.latency import read_verdicts
-from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.devices import ASSUMPTIONS
 from ..runtimes.plans.layer_kind import LayerKind
 from . import console
@@ -24,7 +17,6 @@ from .options import Json
 if TYPE_CHECKING:
     from ..runtimes.plans.devices import LatencyEstimate
     from ..runtimes.plans.plan import EnginePlan, PlanLayer
-    from ..runtimes.plans.verdict import Verdict
 
 EPILOG = (
     f"What --device assumes: {ASSUMPTIONS}\n\n"
@@ -56,58 +48,20 @@ def plan(
     """
     if len(models) > 2:
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
-    from ..pipeline.plan import plan_onnx
-    from ..runtimes.plans.devices import DEVICES, estimate
-    from ..runtimes.plans.precision import require_precision
+    from ..pipeline import plan as planning
 
-    with console.show_progress() as progress:
-        plans = [plan_onnx(model, progress=progress) for model in models]
-    estimates = [estimate(made, DEVICES[device]) for made in plans] if device else []
-    verdict = _judge(plans, device)
-    measured = _read_measured(models)
-    document = {
-        **({"verdict": verdict} if verdict else {}),
-        **({"measured": measured} if measured else {}),
-        "plans": [
-            {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
-            for made, estimated in zip_longest(plans, estimates)
-        ],
-    }
-    if save:
-        with staged_path(save) as staged:
-            staged.write_text(to_json(document), encoding="utf-8")
+    options = planning.PlanOptions(device, save)
+    with console.show_progress() as reporter:
+        planned = planning.plan(models, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
-        console.print_json(document)
+        console.print_json(planned.document())
     else:
-        _print_plans(plans, estimates, all_layers=layers)
-        for sentence in (*(verdict.sentences if verdict else ()), *(one.sentence for one in measured)):
+        _print_plans(planned.plans, planned.estimates, all_layers=layers)
+        sentences = planned.verdict.sentences if planned.verdict else ()
+        for sentence in (*sentences, *(one.sentence for one in planned.measured)):
             console.print_text(sentence)
-    if require:
-        require_precision(plans[-1], require)
-
-
-def _judge(plans: Sequence[EnginePlan], device: DeviceName | None) -> Verdict | None:
-    """The verdict on an FP16 and an INT8 plan, in either order; None for anything else."""
-    from ..runtimes.plans.devices import DEVICES
-    from ..runtimes.plans.verdict import judge
-
-    asked = {Precision.INT8.value in made.asked_shares: made for made in plans}
-    if device is None or len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
-        return None
-    return judge(asked[False], asked[True], DEVICES[device])
-
-
-def _read_measured(models: Sequence[Path]) -> tuple[MeasuredVerdict, ...]:
-    """What `bench` measured of an INT8 file among the models, where a manifest lists it."""
-    from ..core.manifest import FILE_NAME, read_manifest
-
-    folder = models[-1].parent
-    if not (folder / FILE_NAME).is_file():
-        return ()
-    try:
-        return read_verdicts(read_manifest(folder), [hash_file(model) for model in models], Reporter(note=console.note))
-    except ManifestError:
-        return ()
+    if require is not None:
+        planned.require(require)
 
 
 def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeVar
+
+from .errors import OptionError
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def choose(kind: type[Choice], value: Choice | str, option: str) -> Choice:
+    """`value` as one of the enum `kind`, which a caller may also give as a string; raises OptionError."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(str(one.value) for one in kind)
+        raise OptionError(f"{value!r} is no {option}", fix=f"choose one of {known}") from error
 
 
 class ModelSize(str, Enum):

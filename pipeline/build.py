@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ..core.choices import Method, Precision, TensorRTRelease
 from ..core.errors import LintError, ManifestError
-from ..core.extras import needing_extra
 from ..core.manifest import FILE_NAME, Manifest, add_artifacts, check_artifact, find_manifest, read_manifest
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.types import Artifact
 from ..core.versions import version_numbers
 from ..runtimes.tensorrt.engine_file import EngineOptions
 from . import parity
+from .clips import Clips
 from .runners import NARROWEST_FIRST
 
 if TYPE_CHECKING:
@@ -99,11 +99,8 @@ def calibrate(
     source: Path | None, clips: Path, *, progress: Progress = no_progress, notify: Notify = no_notes
 ) -> Artifact:
     """Make the INT8 file of a folder or bundle from `clips`, with the settings of the one that is there, if one is."""
-    from ..clips.source import ClipSource
-    from .quantize import USUAL_CLIPS, QuantizeOptions, quantize_network
+    from .quantize import QuantizeOptions, quantize
 
-    with needing_extra("trt --clips"):
-        import onnxruntime  # noqa: F401  # calibration runs the FP32 graph
     manifest = find_manifest(_unpack(source))
     settings = QuantizeOptions()
     for artifact in _list_graphs(manifest):
@@ -111,8 +108,7 @@ def calibrate(
             kept = str(artifact.options.get("kept", ""))
             method = next((one for one in Method if one.value == artifact.options.get("method")), settings.method)
             settings = QuantizeOptions(method, keep=tuple(filter(None, kept.split(","))))
-    videos = ClipSource(clips, manifest.preprocessing, max_clips=USUAL_CLIPS)
-    return quantize_network(manifest, videos, settings, Reporter(progress, notify)).artifact
+    return quantize(manifest.folder, Clips(clips), settings, progress=progress, notify=notify).artifact
 
 
 def _find_source(source: Path | str | Artifact | None, precision: Precision | None) -> _Source:

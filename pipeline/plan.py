@@ -1,14 +1,95 @@
-"""Plans an ONNX file with the TensorRT that is installed."""
+"""Show what the installed TensorRT makes of ONNX files: `dualexport plan` and `dualexport.plan`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-from ..core.reporter import Progress, no_progress
+from ..core.choices import DeviceName, Precision, choose
+from ..core.errors import ManifestError, OptionError
+from ..core.files import hash_file, staged_path
+from ..core.manifest import FILE_NAME, read_manifest
+from ..core.plain import to_json
+from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..graphs.work import read_graph_work
+from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.attribution import make_plan
+from ..runtimes.plans.devices import DEVICES, LatencyEstimate, estimate
 from ..runtimes.plans.plan import EnginePlan
+from ..runtimes.plans.precision import require_precision
+from ..runtimes.plans.verdict import Verdict, judge
 from ..runtimes.tensorrt.compile import compile_onnx
+from .latency import read_verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """`device` has the latency on it estimated; `save` is a file that the plans are written to as JSON."""
+
+    device: DeviceName | str | None = None
+    save: Path | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan of each file, with an estimate of each where a device was named.
+
+    `verdict` says whether INT8 is worth it on the device, where one of two files is FP16 and the other INT8;
+    `measured` what `bench` measured of an INT8 file among them.
+    """
+
+    plans: tuple[EnginePlan, ...]
+    estimates: tuple[LatencyEstimate, ...] = ()
+    verdict: Verdict | None = None
+    measured: tuple[MeasuredVerdict, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The plans as a JSON document, every layer."""
+        return {
+            **({"verdict": self.verdict} if self.verdict else {}),
+            **({"measured": self.measured} if self.measured else {}),
+            "plans": [
+                {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
+                for made, estimated in zip_longest(self.plans, self.estimates)
+            ],
+        }
+
+    def require(self, precision: Precision | str) -> None:
+        """Raise EngineError when less of the last file became `precision` than its graph asks for."""
+        require_precision(self.plans[-1], choose(Precision, precision, "precision"))
+
+
+def plan(
+    models: Path | str | Sequence[Path | str],
+    options: PlanOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+    notify: Notify = no_notes,
+) -> Planned:
+    """Compile one ONNX file or several with the TensorRT that is installed, as strongly typed; needs no GPU.
+
+    Raises PlanError when a file cannot be read or compiled, MissingDependencyError without a TensorRT, OptionError and
+    OutputError.
+    """
+    options = options or PlanOptions()
+    paths = [Path(model) for model in ((models,) if isinstance(models, (str, Path)) else models)]
+    if not paths:
+        raise OptionError("no model was given", fix="give at least one ONNX file")
+    device = None if options.device is None else DEVICES[choose(DeviceName, options.device, "device")]
+    with ExitStack() as staging:
+        save = None if options.save is None else staging.enter_context(staged_path(Path(options.save)))
+        plans = tuple(plan_onnx(path, progress=progress) for path in paths)
+        estimates = () if device is None else tuple(estimate(made, device) for made in plans)
+        pair = None if device is None else _find_pair(plans)
+        verdict = judge(*pair, device) if pair and device else None
+        planned = Planned(plans, estimates, verdict, _read_measured(paths, Reporter(progress, notify)))
+        if save is not None:
+            save.write_text(to_json(planned.document()), encoding="utf-8")
+    return planned
 
 
 def plan_onnx(path: Path, *, progress: Progress = no_progress) -> EnginePlan:
@@ -18,3 +99,22 @@ def plan_onnx(path: Path, *, progress: Progress = no_progress) -> EnginePlan:
     """
     work = read_graph_work(path)
     return make_plan(path.name, compile_onnx(path, progress=progress), work)
+
+
+def _find_pair(plans: Sequence[EnginePlan]) -> tuple[EnginePlan, EnginePlan] | None:
+    """The FP16 and the INT8 plan, given in either order; None for anything else."""
+    asked = {Precision.INT8.value in made.asked_shares: made for made in plans}
+    if len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
+        return None
+    return asked[False], asked[True]
+
+
+def _read_measured(models: Sequence[Path], reporter: Reporter) -> tuple[MeasuredVerdict, ...]:
+    """The verdict of `bench` on an INT8 file among the models, where a manifest lists it."""
+    folder = models[-1].parent
+    if not (folder / FILE_NAME).is_file():
+        return ()
+    try:
+        return read_verdicts(read_manifest(folder), [hash_file(model) for model in models], reporter)
+    except ManifestError:
+        return ()

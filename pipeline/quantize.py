@@ -1,169 +1,189 @@
-"""From the folded graphs of an exported network to its INT8 graph: what `int8`, `onnx` and `trt` share."""
+"""From the folded graphs of an exported network to its INT8 graph."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Graph, Method, Precision
-from ..core.errors import QuantizationError
+from ..core.choices import Graph, Method, Precision, choose
+from ..core.errors import OptionError
+from ..core.extras import require_libraries
 from ..core.files import hash_file, staged_set
-from ..core.reporter import Reporter
+from ..core.manifest import Manifest, add_artifacts, find_manifest, tool_versions
+from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.types import Artifact, Clip
-from . import parity
+from .calibrate import USUAL_CLIPS, FoldedGraphs, measure, quantize_file, reuse_calibration
+from .clips import Clips, list_skipped
+from .latency import read_verdicts
+from .parity import Proof, compare_with, require_parity
 from .runners import open_artifact
+from .sensitivity import SENSITIVITY_CLIPS, find_fewest_kept, measure_agreement, open_graph
 
 if TYPE_CHECKING:
     from ..calibration.calibrate import Calibration
-    from ..calibration.linear_layers import LinearLayer
-    from ..core.manifest import Manifest
+    from ..calibration.sensitivity import LayerNoise
+    from ..clips.source import ClipSource, SkippedVideo
+    from ..report.bench import Verdict
     from ..verification.tally import ComparisonReport
 
-FEW_CLIPS = 64
-USUAL_CLIPS = 500
 PROOF_CLIPS = 4
+HELD_OUT = 5  # each so many-th video is kept from calibration when a target is to be reached on unseen clips
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
-    """`base` is what stays unquantized: FP16 for GPUs, FP32 for CPUs. `keep` are patterns of layers left in it.
+    """How ranges are chosen and which layers stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
 
-    `method` None is percentile, or that of the stored calibration where no clips are given.
+    `method` None is percentile, or that of a stored calibration. `keep` are patterns of layers left unquantized. With
+    `sensitivity` the layers are ranked by their share of the output's error. For `target_agreement` the fewest of the
+    worst are kept, until the best class agrees with FP32 on this share of clips, a fifth of the videos, held out.
     """
 
-    method: Method | None = None
-    base: Precision = Precision.FP16
+    method: Method | str | None = None
+    base: Precision | str = Precision.FP16
     keep: tuple[str, ...] = ()
+    sensitivity: bool = False
+    target_agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
     """The INT8 file, the calibration behind it, the layers kept, and how close it comes to the FP32 graph on clips.
 
-    `work_shares` are the shares of the graph's multiply-accumulates by precision.
+    `compared_with` is the FP32 file. `work_shares` are the shares of the graph's multiply-accumulates by precision.
+    `ranking` has the layers by their share of the output's error, the worst first, where it was asked for.
+    `verdicts` say whether INT8 is worth it, by what `bench` measured of this very file.
     """
 
     artifact: Artifact
     calibration: Calibration
     kept: tuple[str, ...]
     work_shares: dict[str, float]
+    compared_with: str
     report: ComparisonReport | None
     reused: bool
+    ranking: tuple[LayerNoise, ...] = ()
+    skipped: tuple[SkippedVideo, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
-def quantize_network(
-    manifest: Manifest, clips: Iterable[Clip] | None, options: QuantizeOptions, reporter: Reporter
+def quantize(
+    folder: Path | str | None = None,
+    clips: Clips | None = None,
+    options: QuantizeOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+    notify: Notify = no_notes,
 ) -> Quantized:
-    """Write the INT8 graph of `manifest`'s network, with its calibration and its entry in the manifest.
+    """Write the INT8 graph of the network in `folder`, with its calibration and its entry in the manifest.
 
-    Ranges are measured on `clips`, unless the calibration that lies there was measured on the same clips and graph;
-    without clips that one is used. All files appear, or none. Raises QuantizationError when there is neither, when
-    the calibration is of another graph, or for a graph that cannot be quantized.
+    Ranges are measured on `clips`, at most 500 where they do not say, unless the calibration that lies there was
+    measured on the same clips and graph; without clips that one is used. All files appear, or none. Raises
+    OptionError, QuantizationError where there is no calibration, or one of another graph or method, or for a graph
+    that cannot be quantized; ClipError, and ParityError for a file that is far from the FP32 graph.
     """
-    from ..calibration.linear_layers import find_layers, match_layers
-    from ..graphs.load import load_graph
-
-    reference = find_folded(manifest, Precision.FP32)
-    base = find_folded(manifest, options.base)
-    reporter("reading the graphs")
-    layers = find_layers(load_graph(reference.path))
-    kept = match_layers(layers, options.keep)
-    calibration = reuse_calibration(manifest, reference, clips, options.method)
-    reused = calibration is not None
-    if calibration is None:
-        assert clips is not None
-        calibration = measure(reference, layers, clips, options.method or Method.PERCENTILE, reporter)
-    return _write(manifest, base, calibration, kept, reused, clips, reporter)
-
-
-def quantize_on_videos(
-    manifest: Manifest, clips: Path, reporter: Reporter, *, views: int = 1, skip_unreadable: bool = False
-) -> Quantized:
-    """`quantize_network` by the defaults, calibrated on what `clips` names."""
-    from ..clips.source import ClipSource
-
-    source = ClipSource(
-        clips, manifest.preprocessing, views=views, skip_unreadable=skip_unreadable, max_clips=USUAL_CLIPS
-    )
-    return quantize_network(manifest, source, QuantizeOptions(), reporter)
+    options = options or QuantizeOptions()
+    _check_options(options, clips)
+    require_libraries("int8", "onnxruntime")
+    manifest, reporter = find_manifest(None if folder is None else Path(folder)), Reporter(progress, notify)
+    source, held_out = _open_clips(manifest, clips, options)
+    work, reused = _calibrate(manifest, source, options, reporter)
+    skipped = list_skipped(source or ())
+    for video in skipped:
+        reporter.note(f"skipped {video.reason}")
+    ranking: tuple[LayerNoise, ...] = ()
+    if source is not None and (options.sensitivity or held_out is not None):
+        ranking = _rank(work, source, reporter)
+    if held_out is not None and options.target_agreement is not None:
+        work = _keep_worst(work, ranking, held_out, options.target_agreement, reporter)
+    made = _write(manifest, work, source, reporter)
+    verdicts = read_verdicts(find_manifest(manifest.folder), (made.artifact.sha256,), reporter)
+    return replace(made, reused=reused, ranking=ranking, skipped=skipped, verdicts=verdicts)
 
 
-def find_folded(manifest: Manifest, precision: Precision) -> Artifact:
-    """The folded ONNX file in `precision`, unchanged since it was written; raises QuantizationError without one."""
-    from ..core.manifest import check_artifact
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An INT8 graph to be made: of which graphs, with which scales and weights, and without which layers."""
 
-    exported = [file for file in manifest.artifacts if file.format == "onnx" and file.precision is precision]
-    artifact = next((file for file in exported if file.graph is Graph.FOLDED), None)
-    if artifact is None:
-        found = "only a plain one" if exported else "none"
-        raise QuantizationError(
-            f"INT8 is made from the folded {precision.value} graph, {manifest.path} lists {found}",
-            fix="run `dualexport onnx --graph folded`, which writes FP32 and FP16",
+    graphs: FoldedGraphs
+    calibration: Calibration
+    kept: frozenset[str]
+
+
+def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
+    if clips is None and (options.sensitivity or options.target_agreement is not None):
+        raise OptionError("--sensitivity and --target-agreement measure on clips", fix="give --clips")
+    if clips is not None and clips.max_clips is not None and clips.max_clips < clips.views:
+        raise OptionError(
+            f"{clips.max_clips} clips are fewer than the {clips.views} views of one video", fix="allow more clips"
         )
-    check_artifact(artifact)
-    return artifact
+    if options.method is not None:
+        choose(Method, options.method, "method")
+    if choose(Precision, options.base, "base") is Precision.INT8:
+        raise OptionError("what stays unquantized cannot be int8", fix="choose fp16 or fp32")
 
 
-def reuse_calibration(
-    manifest: Manifest, reference: Artifact, clips: Iterable[Clip] | None, method: Method | None
-) -> Calibration | None:
-    """The calibration in the manifest's folder if it is of this graph, and, where clips are given, of these.
-
-    Without clips it has to be there, of this graph and by this method, if one is asked for: raises QuantizationError.
-    """
-    from ..calibration.calibrate import read_calibration
-    from ..calibration.observe import record_clip
-    from ..calibration.stored import FILE_NAME
-
-    path = manifest.folder / FILE_NAME
-    if clips is None and not path.exists():
-        raise QuantizationError(
-            "INT8 needs clips to measure ranges on; made-up data would measure nothing",
-            fix=f"give --clips: about {USUAL_CLIPS} videos like those that the network will see",
-        )
-    if not path.exists():
-        return None
-    calibration = read_calibration(manifest.folder)
+def _open_clips(
+    manifest: Manifest, clips: Clips | None, options: QuantizeOptions
+) -> tuple[ClipSource | None, ClipSource | None]:
+    """The clips to calibrate on, and those that are held out to measure agreement on where a target is given."""
     if clips is None:
-        if calibration.graph != reference.sha256:
-            raise QuantizationError(
-                f"{path} was measured on another graph ({calibration.graph[:12]}, this one is {reference.sha256[:12]})",
-                fix="give --clips to calibrate this graph",
-            )
-        if method is not None and method is not calibration.method:
-            raise QuantizationError(
-                f"{path} holds ranges by {calibration.method.value}, not by {method.value}",
-                fix=f"give --clips to measure ranges by {method.value}, or leave --method out",
-            )
-        return calibration
-    if (calibration.graph, calibration.method) != (reference.sha256, method or Method.PERCENTILE):
-        return None
-    return calibration if tuple(record_clip(clip) for clip in clips) == calibration.clips else None
+        return None, None
+    source = clips.open(manifest.preprocessing, USUAL_CLIPS)
+    if options.target_agreement is None:
+        return source, None
+    rest, held_out = source.split(HELD_OUT)
+    if not held_out.videos:
+        raise OptionError(
+            f"--target-agreement holds each {HELD_OUT}th video out, and there are {len(source.videos)}",
+            fix="give more videos",
+        )
+    return rest, held_out
 
 
-def measure(
-    reference: Artifact, layers: tuple[LinearLayer, ...], clips: Iterable[Clip], method: Method, reporter: Reporter
-) -> Calibration:
-    """Run the FP32 graph on `clips` and choose ranges and INT8 weights."""
-    import onnx
+def _calibrate(
+    manifest: Manifest, clips: ClipSource | None, options: QuantizeOptions, reporter: Reporter
+) -> tuple[_Work, bool]:
+    """The graphs with the stored calibration (True) or a new one, without the layers that the options keep."""
+    from ..calibration.linear_layers import match_layers
 
-    from ..calibration.calibrate import calibrate
-    from ..calibration.observe import make_observable
-    from ..graphs.load import load_graph
-    from ..runtimes.onnx_runner import OnnxRunner
+    reporter("reading the graphs")
+    graphs = FoldedGraphs.find(manifest, choose(Precision, options.base, "base"))
+    kept = match_layers(graphs.layers, options.keep)
+    method = None if options.method is None else choose(Method, options.method, "method")
+    calibration = reuse_calibration(manifest, graphs.reference, clips, method)
+    if calibration is not None:
+        reporter.note(f"used the calibration in {manifest.folder}, of the same graph")
+        return _Work(graphs, calibration, kept), True
+    assert clips is not None
+    return _Work(graphs, measure(graphs, clips, method or Method.PERCENTILE, reporter), kept), False
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "observable.onnx"
-        onnx.save(make_observable(load_graph(reference.path), layers), path)
-        with OnnxRunner(path, spinning=False) as runner:
-            calibration = calibrate(runner, reference.sha256, layers, clips, method, reporter)
-    if len(calibration.clips) < FEW_CLIPS:
-        reporter.note(f"calibrated on {len(calibration.clips)} clips; about {USUAL_CLIPS} are usual")
-    return calibration
+
+def _rank(work: _Work, clips: Iterable[Clip], reporter: Reporter) -> tuple[LayerNoise, ...]:
+    """The share of the output's error of each linear layer, on the first clips; the worst first."""
+    from ..calibration.sensitivity import rank_layers
+
+    few = tuple(islice(clips, SENSITIVITY_CLIPS))
+    graphs = work.graphs
+    return rank_layers(graphs.load_reference(), graphs.layers, work.calibration, few, open_graph, reporter)
+
+
+def _keep_worst(
+    work: _Work, ranking: Sequence[LayerNoise], held_out: Iterable[Clip], target: float, reporter: Reporter
+) -> _Work:
+    """The same work with the fewest of the worst layers kept that it takes to agree with FP32 on `held_out`."""
+    from ..runtimes.stored_runner import CachedRunner
+
+    with open_artifact(work.graphs.reference) as reference, CachedRunner(reference) as expected:
+
+        def agree(kept: frozenset[str]) -> float:
+            quantized = quantize_file(work.graphs.reference, work.calibration, kept)  # a CPU computes FP32 faster
+            return measure_agreement(expected, quantized, held_out)
+
+        return replace(work, kept=find_fewest_kept(ranking, work.kept, agree, target, reporter))
 
 
 def name_int8(manifest: Manifest, base: Precision) -> str:
@@ -171,65 +191,59 @@ def name_int8(manifest: Manifest, base: Precision) -> str:
     return f"{manifest.name}.int8{'' if base is Precision.FP16 else '-fp32'}.onnx"
 
 
-def _write(
-    manifest: Manifest,
-    base: Artifact,
-    calibration: Calibration,
-    kept: frozenset[str],
-    reused: bool,
-    clips: Iterable[Clip] | None,
-    reporter: Reporter,
-) -> Quantized:
+def _write(manifest: Manifest, work: _Work, clips: Iterable[Clip] | None, reporter: Reporter) -> Quantized:
+    """Write the INT8 file, compare it on a few clips, and list it; all files appear, or none."""
     import onnx
 
-    from ..calibration.calibrate import require_fit, write_calibration
-    from ..calibration.linear_layers import find_layers
-    from ..calibration.qdq import quantize_graph
+    from ..calibration.calibrate import write_calibration
     from ..calibration.stored import FILE_NAME, WEIGHTS_NAME
-    from ..core.manifest import add_artifacts, tool_versions
-    from ..graphs.load import load_graph
     from ..graphs.work import read_graph_work
 
-    final = manifest.folder / name_int8(manifest, base.precision)
+    graphs, report = work.graphs, None
+    name = name_int8(manifest, graphs.base.precision)
     with staged_set(manifest.folder) as staging:
-        path = staging.path(final.name)
+        path = staging.path(name)
         reporter("writing the INT8 graph")
-        model = load_graph(base.path)
-        layers = find_layers(model)
-        require_fit(calibration, layers)
-        model = quantize_graph(model, layers, calibration, kept)
+        model = quantize_file(graphs.base, work.calibration, work.kept)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        write_calibration(calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))
-        artifact = Artifact(
-            format="onnx",
-            precision=Precision.INT8,
-            graph=Graph.FOLDED,
-            path=path,
-            sha256=hash_file(path),
-            inputs=base.inputs,
-            outputs=base.outputs,
-            parent=base.sha256,
-            options={
-                "opset": base.options.get("opset", 0),
-                "nodes": len(model.graph.node),
-                "base": base.precision.value,
-                "method": calibration.method.value,
-                "clips": len(calibration.clips),
-                "kept": ",".join(sorted(kept)),
-            },
-        )
-        report = _prove(manifest, artifact, final.name, clips, reporter) if clips is not None else None
+        write_calibration(work.calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))
+        artifact = _describe(path, work, len(model.graph.node))
+        if clips is not None:
+            report = _prove(manifest, graphs.reference, artifact, clips, reporter)
         shares = read_graph_work(path).shares
-        artifact = replace(artifact, path=final)
+        artifact = replace(artifact, path=manifest.folder / name)
         add_artifacts(staging, replace(manifest, tools=tool_versions()), (artifact,))
-    return Quantized(artifact, calibration, tuple(sorted(kept)), shares, report, reused)
+    kept = tuple(sorted(work.kept))
+    return Quantized(artifact, work.calibration, kept, shares, graphs.reference.path.name, report, reused=False)
+
+
+def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
+    base, calibration = work.graphs.base, work.calibration
+    return Artifact(
+        format="onnx",
+        precision=Precision.INT8,
+        graph=Graph.FOLDED,
+        path=path,
+        sha256=hash_file(path),
+        inputs=base.inputs,
+        outputs=base.outputs,
+        parent=base.sha256,
+        options={
+            "opset": base.options.get("opset", 0),
+            "nodes": nodes,
+            "base": base.precision.value,
+            "method": calibration.method.value,
+            "clips": len(calibration.clips),
+            "kept": ",".join(sorted(work.kept)),
+        },
+    )
 
 
 def _prove(
-    manifest: Manifest, artifact: Artifact, name: str, clips: Iterable[Clip], reporter: Reporter
+    manifest: Manifest, expected: Artifact, artifact: Artifact, clips: Iterable[Clip], reporter: Reporter
 ) -> ComparisonReport:
-    """Hold the INT8 file against the FP32 graph on the first clips; raises ParityError when it is out of tolerance.
+    """Compare the INT8 file with the FP32 file on the first clips; raises ParityError when it is out of tolerance.
 
     A clip or two between classes says nothing of the share of all clips that agree, which `verify` measures.
     """
@@ -237,8 +251,8 @@ def _prove(
 
     defaults = choose_defaults(selects_tokens=bool(manifest.selections))
     limits = {Precision.INT8: replace(defaults[Precision.INT8], top1_agreement=None)}
-    with open_artifact(find_folded(manifest, Precision.FP32)) as reference:
-        proof = parity.Proof(tuple(islice(clips, PROOF_CLIPS)))
-        (report,) = parity.compare_with(reference, {name: artifact}, proof, limits, reporter)
-        parity.require_parity((report,), reference.name)
+    proof = Proof(tuple(islice(clips, PROOF_CLIPS)))
+    with open_artifact(expected) as reference:
+        (report,) = compare_with(reference, {artifact.path.name: artifact}, proof, limits, reporter)
+    require_parity((report,), expected.path.name)
     return report

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Method, Precision
 from dualexport.core.errors import OutputError, QuantizationError
 from dualexport.core.manifest import read_manifest, write_manifest
 from dualexport.pipeline.build import BuildOptions, build, calibrate
+from dualexport.pipeline.clips import Clips
 from dualexport.pipeline.quantize import QuantizeOptions
 from support.engines import require_builder
 
@@ -70,12 +70,12 @@ def test_clips_calibrate_by_the_settings_of_the_int8_file_that_is_there(
     copy = Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
     asked: list[QuantizeOptions] = []
 
-    def record(_: object, source: ClipSource, options: QuantizeOptions, __: object) -> None:
+    def record(_: Path, clips: Clips, options: QuantizeOptions, **__: object) -> None:
         asked.append(options)
-        raise QuantizationError(source.videos[0].name, fix="")
+        raise QuantizationError(str(clips.source), fix="")
 
-    monkeypatch.setattr("dualexport.pipeline.quantize.quantize_network", record)
-    with pytest.raises(QuantizationError, match="pattern"):
+    monkeypatch.setattr("dualexport.pipeline.quantize.quantize", record)
+    with pytest.raises(QuantizationError, match=video.name):
         calibrate(copy, video)
     manifest = read_manifest(copy)
     int8 = replace(
