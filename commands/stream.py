@@ -1,37 +1,58 @@
-"""`dualexport stream`: what a live source shows."""
+"""`dualexport stream`: what live sources show."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.choices import Runtime
 from ..core.extras import needing_extra
+from ..core.plain import to_plain
 from ..pipeline import parity
 from ..pipeline.runners import find_artifact, open_runner
 from . import console
-from .options import CudaGraph, Labels, split_paths
+from .options import CudaGraph, Labels
 
 if TYPE_CHECKING:
-    from ..pipeline.stream import Sighting
+    from ..pipeline.stream import CameraSummary, LiveStream, Sighting
 
 EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
+ALL_CLASSES = "probabilities"  # of a sighting, which are not printed
 
 
 def stream(
     paths: Annotated[
-        list[str], typer.Argument(metavar="[DIR] SOURCE", help="Exported folder; a file, camera number or address.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR] SOURCE...",
+            help="Exported folder; files, camera numbers or addresses, or NAME=SOURCE.",
+            show_default=False,
+        ),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More sources, one a line: SOURCE or NAME=SOURCE.")
+    ] = None,
     labels: Labels = None,
     every: Annotated[
         int | None,
         typer.Option(min=1, max=100_000, help="Frames from one window to the next. Default: half a window."),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=1000.0, help="Frames a second that windows are made of. Default: all, as they come."),
+    ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
+    max_delay: Annotated[
+        float,
+        typer.Option(min=0.0, max=60.0, help="Seconds that a window may wait for other cameras' to fill a batch."),
+    ] = 0.1,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=3600.0, help="Seconds that a live source may deliver nothing.")
     ] = 10.0,
@@ -40,38 +61,90 @@ def stream(
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")] = False,
 ) -> None:
-    """Classify a source as it goes on: a sliding window of its newest frames, one line a window.
+    """Classify sources as they go on: a sliding window of each one's newest frames, one line a window.
 
     A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a file its path.
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
-    window looked at are counted as dropped. Of a file, none is. Ctrl-C ends it.
+    window looked at are counted as dropped. Of a file, none is. Windows of several sources share the network's batch,
+    and each source drops frames and is opened again on its own. Ctrl-C and SIGTERM end it, with a summary.
     """
-    folder, source = split_paths(paths, "source")
-    from ..clips.live import StreamOptions, require_source
+    folder, given = _split_paths(paths or [])
+    if folder and not given and sources is None:
+        raise typer.BadParameter(f"{folder} is an exported network: give a source after it")
+    from ..clips.addresses import parse_sources, read_source_list
+    from ..clips.camera import StreamOptions
     from ..core.manifest import find_manifest
-    from ..pipeline.stream import stream as stream_windows
+    from ..pipeline.stream import LiveStream
 
-    require_source(source)
+    parsed = parse_sources((*given, *(read_source_list(sources) if sources else ())))
     manifest = find_manifest(folder)
     artifact = find_artifact(manifest, runtime)
     names, clip = parity.name_classes(manifest, labels), manifest.preprocessing
-    options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries)
+    options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries, fps, max_delay)
     with needing_extra("stream"):
         opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
-    with opened as runner:
-        try:
-            for seen in stream_windows(runner, source, clip, options, names, notify=console.note):
-                _print_sighting(seen, as_json=as_json)
-        except KeyboardInterrupt:  # the usual end of a stream
-            console.note("stopped")
+    with opened as runner, _until_stopped(), LiveStream(runner, parsed, clip, options, names, console.note) as live:
+        _print_all(live, as_json=as_json, camera_width=max(len(source.name) for source in parsed))
 
 
-def _print_sighting(seen: Sighting, *, as_json: bool) -> None:
+def _split_paths(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """The exported folder, None for the only one here, and the sources that follow it."""
+    folder = Path(paths[0]) if paths and Path(paths[0]).is_dir() else None
+    sources = paths[1:] if folder else paths
+    exported = next((path for path in sources if (Path(path) / "manifest.json").is_file()), None)
+    if exported is not None:
+        raise typer.BadParameter(f"the folder comes first: {exported} {' '.join(paths[: paths.index(exported)])}")
+    return folder, sources
+
+
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are the usual ends of a stream."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_all(live: LiveStream, *, as_json: bool, camera_width: int) -> None:
+    try:
+        for seen in live:
+            if as_json:
+                _print_json({name: value for name, value in to_plain(seen).items() if name != ALL_CLASSES})
+            else:
+                _print_sighting(seen, camera_width)
+    except KeyboardInterrupt:
+        console.note("stopped")
+    finally:
+        _print_summary(live.summarize(), as_json=as_json)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
+
+
+def _print_sighting(seen: Sighting, camera_width: int) -> None:
+    print(
+        f"{console.clean(seen.camera):<{camera_width}}  frame {seen.frame:>7}  {seen.label:<32} "
+        f"{seen.probability:>6.1%}  {seen.latency_ms:>7.0f} ms  {seen.dropped} dropped",
+        flush=True,
+    )
+
+
+def _print_summary(cameras: Sequence[CameraSummary], *, as_json: bool) -> None:
+    """One table on stderr, where notes are; with --json the last line on stdout."""
     if as_json:
-        print(json.dumps(asdict(seen)), flush=True)
-    else:
-        print(
-            f"frame {seen.frame:>7}  {seen.label:<32} {seen.probability:>6.1%}  {seen.latency_ms:>7.0f} ms  "
-            f"{seen.dropped} dropped",
-            flush=True,
+        _print_json({"summary": to_plain(list(cameras))})
+        return
+    for one in cameras:
+        latencies = (one.latency_p50_ms, one.latency_p90_ms, one.latency_p99_ms)
+        shown = ", ".join(f"{value:.0f}" for value in latencies if value is not None) or "none"
+        console.print_line(
+            f"{one.camera}: {one.frames} frames, {one.windows} windows, {one.dropped} dropped, "
+            f"opened again {one.reopened} times, latency p50, p90, p99: {shown} ms"
         )

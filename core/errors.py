@@ -147,3 +147,11 @@ class LintError(DualExportError):
 
 class SelectionError(DualExportError, ValueError):
     """A token selection that is not understood, or that the network's grids cannot take."""
+
+
+class StreamError(DualExportError):
+    """A live source that cannot be opened, stalls or broke off, and did not come back."""
+
+
+class StreamNotFoundError(StreamError, FileNotFoundError):
+    """A video file that is not there."""

@@ -5,19 +5,26 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from dualexport.clips import live
-from dualexport.clips.live import LiveWindows, StreamError, StreamOptions, is_live
+from av.video.frame import VideoFrame
+from dualexport.clips import camera, ffmpeg_frames
+from dualexport.clips.addresses import parse_sources
+from dualexport.clips.camera import StreamOptions, Window
+from dualexport.clips.live import LiveWindows
+from dualexport.clips.preprocess import Frame
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
-from dualexport.clips.video import count_frames, read_frames
+from dualexport.clips.video import count_frames, read_frames, to_upright
+from dualexport.core.errors import StreamError
 from dualexport.core.types import Preprocessing
 
 CLIP = Preprocessing(frames=8, stride=2, size=64)
@@ -60,15 +67,34 @@ def serve(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
-def open_windows(source: object, notes: list[str] | None = None, **options: float) -> LiveWindows:
+class Windows:
+    """The windows of sources one by one, though they come in batches."""
+
+    def __init__(self, gathered: LiveWindows) -> None:
+        self.gathered = gathered
+
+    def __enter__(self) -> Windows:
+        self.gathered.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self.gathered.__exit__(*problem)
+
+    def __iter__(self) -> Iterator[Window]:
+        for batch in self.gathered:
+            yield from batch
+
+
+def open_windows(*sources: object, notes: list[str] | None = None, most: int = 1, **options: float) -> Windows:
     given = {"every": 10, "timeout_seconds": 0.6, "retries": 1, **options}
     tell = notes.append if notes is not None else print
-    return LiveWindows(str(source), CLIP, StreamOptions(**given), tell)  # type: ignore[arg-type]
+    parsed = parse_sources(map(str, sources))
+    return Windows(LiveWindows(parsed, CLIP, StreamOptions(**given), tell, most))  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(camera, "RETRY_SECONDS", 0.05)
 
 
 def test_a_file_becomes_every_window_of_it_however_slow_the_reader(video: Path) -> None:
@@ -103,7 +129,7 @@ def test_a_stream_that_breaks_off_is_opened_again_and_then_given_up(transport_st
     with (
         serve(send_all, send_all) as address,
         pytest.raises(StreamError, match="without a frame") as ended,
-        open_windows(address, notes) as windows,
+        open_windows(address, notes=notes) as windows,
     ):
         ends = [window.end for window in windows]
         pytest.fail(f"it ended without an error after {ends}")
@@ -116,7 +142,7 @@ def test_without_retries_a_stream_that_had_frames_says_how_many(transport_stream
     with (
         serve(lambda connection: connection.sendall(transport_stream)) as address,
         pytest.raises(StreamError, match=r"after \d+ frames") as ended,
-        open_windows(address, [], retries=0) as windows,
+        open_windows(address, notes=[], retries=0) as windows,
     ):
         list(windows)
     assert "without a frame" not in str(ended.value)
@@ -130,8 +156,10 @@ def test_a_file_at_an_address_ends_with_its_last_frame(video: Path) -> None:
         connection.sendall(head.encode() + content)
 
     notes: list[str] = []
-    with serve(*[answer] * 4) as address, open_windows(address.replace("tcp", "http") + "/x.mp4", notes) as windows:
-        assert list(windows)
+    with serve(*[answer] * 4) as server:
+        address = server.replace("tcp", "http") + "/x.mp4"
+        with open_windows(address, notes=notes) as windows:
+            assert list(windows)
     assert notes == []
 
 
@@ -162,7 +190,7 @@ def test_a_stream_that_stalls_is_told_and_given_up(transport_stream: bytes) -> N
 
     notes: list[str] = []
     started = time.monotonic()
-    with serve(stall, stall) as address, pytest.raises(StreamError), open_windows(address, notes) as windows:
+    with serve(stall, stall) as address, pytest.raises(StreamError), open_windows(address, notes=notes) as windows:
         list(windows)
     released.set()
     assert any("no frame came for 0.6 s" in note for note in notes)
@@ -179,9 +207,96 @@ def test_a_file_that_is_no_video_is_an_error(tmp_path: Path, name: str) -> None:
 def test_leaving_in_the_middle_ends_the_decoder(video: Path) -> None:
     with open_windows(video) as windows:
         next(iter(windows))
-    assert not [thread for thread in threading.enumerate() if thread.name == "decoder"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
 
 
-def test_what_is_live() -> None:
-    assert all(map(is_live, ("0", "rtsp://camera/1", "tcp://camera:1")))
-    assert not any(map(is_live, ("a.mp4", "file:a.mp4", "folder/0")))
+@pytest.mark.parametrize("every", [10, 7])
+def test_only_frames_that_a_window_uses_are_converted(video: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted = []
+
+    def count(frame: VideoFrame, size: int) -> Frame:
+        converted.append(frame)
+        return to_upright(frame, size)
+
+    monkeypatch.setattr(ffmpeg_frames, "to_upright", count)
+    with open_windows(video, every=every) as windows:
+        ends = [window.end for window in windows]
+    assert ends == list(range(SPAN, 61, every))
+    assert len(converted) == (30 if every == 10 else 60)
+
+
+def test_at_a_pace_a_window_of_any_camera_is_as_long(tmp_path: Path) -> None:
+    path = tmp_path / "slow.mp4"
+    write_video(path, render_pattern(2, 30, 96, 128))  # 25 frames a second
+    with open_windows(path, fps=50.0) as windows:
+        taken = list(windows)
+    assert [window.end for window in taken] == [15, 25, 35, 45, 55]
+    assert all(window.end_seconds - window.start_seconds == pytest.approx(14 / 50) for window in taken)
+    frames = read_frames(path, count_frames(path), range(30), CLIP.size)
+    np.testing.assert_array_equal(taken[1].frames, np.stack([frames[number] for number in range(5, 13)]))
+
+
+def test_windows_of_several_sources_come_in_batches_and_each_source_keeps_its_own_count(
+    video: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.mp4"
+    write_video(short, render_pattern(2, 40, 96, 128))
+    names = (f"a={video}", f"b={short}", f"c={video}")
+    with open_windows(*names, most=2, max_delay_seconds=5) as windows:
+        batches = list(windows.gathered)
+    assert max(map(len, batches)) == 2
+    ends: dict[str, list[int]] = {}
+    for window in (window for batch in batches for window in batch):
+        ends.setdefault(window.camera, []).append(window.end)
+    assert ends == {"a": [15, 25, 35, 45, 55], "b": [15, 25, 35], "c": [15, 25, 35, 45, 55]}
+    assert all(len({window.camera for window in batch}) == len(batch) for batch in batches)
+
+
+def test_a_camera_that_is_stuck_delays_no_other_and_its_end_is_noted(video: Path) -> None:
+    released = threading.Event()
+    notes: list[str] = []
+    with serve(lambda _: released.wait(20), lambda _: released.wait(20)) as address:
+        windows = open_windows(video, address, notes=notes, most=2, max_delay_seconds=600, timeout_seconds=2)
+        with pytest.raises(StreamError, match="no frame came"), windows:
+            ends = []
+            for window in windows:
+                ends.append(window.end)
+                assert not notes  # every window of the file is there before the camera is given up
+        released.set()
+    assert ends == [15, 25, 35, 45, 55]
+    assert "the other cameras go on" in notes[-1]
+
+
+def test_a_camera_that_comes_back_goes_on_counting_and_no_window_spans_the_break(transport_stream: bytes) -> None:
+    def send(connection: socket.socket) -> None:
+        connection.sendall(transport_stream)
+
+    taken = []
+    with (
+        serve(send, send) as address,
+        pytest.raises(StreamError),
+        open_windows(address, notes=[], every=1) as windows,
+    ):
+        taken = []
+        for window in windows:
+            taken.append(window)
+    first, last = taken[0], taken[-1]
+    assert first.end <= 60 < 60 + SPAN <= last.end
+    for window in taken:
+        assert not window.end - SPAN < 60 < window.end
+    assert last.start_seconds > first.end_seconds
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_20_000_frames(tmp_path: Path) -> None:
+    path = tmp_path / "long.mkv"
+    scene = render_pattern(2, 50, 64, 64)
+    write_video(path, (scene[number % 50] for number in range(20_000)))
+    tracemalloc.start()
+    try:
+        with open_windows(path) as windows:
+            used = [tracemalloc.get_traced_memory()[0] for _ in windows]
+    finally:
+        tracemalloc.stop()
+    assert len(used) == (20_000 - SPAN) // 10 + 1
+    assert max(used[1000:]) <= 1.1 * max(used[:1000])

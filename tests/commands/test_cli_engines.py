@@ -89,18 +89,6 @@ def test_clips_calibrate_a_folder_and_not_one_file(exported: Path, capsys: pytes
     assert (code, "name the folder, not dualformer-n.fp16.onnx" in err) == (2, True)
 
 
-@pytest.mark.slow
-def test_stream_prints_a_line_a_window(exported: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "stream", exported, video, "--every", 16, "--json")
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [line["frame"] for line in lines] == [31, 47]
-    assert {line["dropped"] for line in lines} == {0}
-    assert all(line["latency_ms"] > 0 and 0 < line["probability"] <= 1 for line in lines)
-    assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: no such file")
-    assert run(capsys, "stream", exported, video, video)[0] == 2
-
-
 def test_interrupting_a_build_leaves_nothing_behind(copy: Path) -> None:
     require_builder()
     before = sorted(copy.iterdir())

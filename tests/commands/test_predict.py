@@ -1,4 +1,4 @@
-"""`dualexport predict` and `stream`: what is said where the words on the command line stand in the wrong places."""
+"""`dualexport predict`: what is said where the words on the command line stand in the wrong places."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import pytest
 from support.cli import assert_refused, run
 
 
-@pytest.mark.parametrize("command", ["predict", "stream"])
 def test_arguments_in_the_wrong_places_are_told_apart(
-    command: str, exported: Path, video: Path, capsys: pytest.CaptureFixture[str]
+    exported: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = run(capsys, command, exported)
+    code, _, err = run(capsys, "predict", exported)
     assert (code, f"{exported} is an exported network: give a " in err) == (2, True)
-    code, _, err = run(capsys, command, video, exported)
+    code, _, err = run(capsys, "predict", video, exported)
     assert (code, f"the folder comes first: {exported} {video}" in err) == (2, True)
-    code, _, err = run(capsys, command, video, video)
+    code, _, err = run(capsys, "predict", video, video)
     assert (code, "is no exported folder: one " in err) == (2, True)
-    code, _, err = run(capsys, command, exported, video, video)
+    code, _, err = run(capsys, "predict", exported, video, video)
     assert (code, "give a folder and a " in err) == (2, True)
 
 

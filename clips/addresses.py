@@ -1,0 +1,93 @@
+"""Names of what frames come from: a file, a camera of this machine, or an address on the network."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import OptionError, StreamError, StreamNotFoundError, printable
+from ..core.reading import FileKind
+
+PROTOCOLS = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
+ADDRESS = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]*)://")
+CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+DEVICE = re.compile(r"/dev/video\d+")
+NAMED = re.compile(r"([^=/:?]{1,64})=(.+)")
+MOST_SOURCES = 256
+FILE = FileKind(
+    "a video file",
+    StreamError,
+    "give a video, a camera's number, or an address",
+    max_bytes=1 << 44,
+    missing=StreamNotFoundError,
+)
+LIST = FileKind(
+    "a list of sources", StreamError, "write one source a line, if you like as NAME=SOURCE", max_bytes=1 << 20
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place that frames come from, and the name it is shown by, which holds no password."""
+
+    name: str
+    address: str
+
+    @property
+    def is_live(self) -> bool:
+        return is_live(self.address)
+
+    @property
+    def path(self) -> Path:
+        """The file of a source that is one."""
+        given = self.address
+        return Path(given.removeprefix("file://").removeprefix("file:") if given.startswith("file:") else given)
+
+    @property
+    def device(self) -> str | None:
+        """The device of a camera of this machine, None for other sources."""
+        if self.address.isdigit():
+            return f"/dev/video{self.address}"
+        return self.address if DEVICE.fullmatch(self.address) else None
+
+
+def is_live(address: str) -> bool:
+    """True where a source does not wait: a camera's number or device, or an address other than a file's."""
+    return address.isdigit() or bool(DEVICE.fullmatch(address)) or bool(ADDRESS.match(address))
+
+
+def parse_sources(texts: Iterable[str]) -> tuple[Source, ...]:
+    """Sources from SOURCE or NAME=SOURCE, in the order given; a name that comes again is numbered.
+
+    Raises StreamError for what is no video file, or an address of a protocol that is not read. A camera or an address
+    that does not answer shows only when it is opened.
+    """
+    found, counts = [], Counter[str]()
+    for text in texts:
+        named = None if Path(text).is_file() else NAMED.fullmatch(text)
+        name, address = named.groups() if named else (CREDENTIALS.sub("", text), text)
+        counts[name] += 1
+        source = Source(printable(name if counts[name] == 1 else f"{name} ({counts[name]})"), address)
+        _require(source)
+        found.append(source)
+    if not 1 <= len(found) <= MOST_SOURCES:
+        raise OptionError(f"{len(found)} sources are given", fix=f"give 1 to {MOST_SOURCES} of them")
+    return tuple(found)
+
+
+def read_source_list(path: Path) -> tuple[str, ...]:
+    """The lines of a file of sources, without empty ones and those that begin with #; raises StreamError."""
+    lines = (line.strip() for line in LIST.read_text(path).splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def _require(source: Source) -> None:
+    if address := ADDRESS.match(source.address):
+        if address[1].lower() not in PROTOCOLS:
+            known = ", ".join(f"{name}://" for name in PROTOCOLS)
+            raise StreamError(f"{source.name}: {address[1]}:// is not read", fix=f"give a file, a camera, or {known}")
+    elif not source.is_live:
+        FILE.require(source.path)

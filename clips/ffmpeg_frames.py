@@ -1,0 +1,72 @@
+"""Frames of a source that goes on, decoded by FFmpeg; only those that a window will use are converted and resized."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import cv2
+from av.video.frame import VideoFrame
+
+from .addresses import PROTOCOLS, Source
+from .pacing import Pace, Paced, Pacer
+from .preprocess import Frame
+from .video import OPTIONS, require_size, to_upright
+
+BELOW = ",".join((*PROTOCOLS, "tls", "httpproxy", "crypto", "srtp"))  # and what these stand on; never a local file
+DECODER_ERRORS = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, cv2.error)
+
+
+class FfmpegFrames:
+    """Iterates over a source's kept frames, upright uint8 RGB (size, size, 3), once.
+
+    `count` is the number of frames that came so far, `has_end` true for a file, also one at an address. Raises
+    DECODER_ERRORS; `describe` says in words what they mean. A file is waited for as long as it takes.
+    """
+
+    def __init__(self, source: Source, size: int, pace: Pace, timeout_seconds: float) -> None:
+        self.has_end = not source.is_live
+        self._source = source
+        self._size = size
+        self._timeout_seconds = timeout_seconds
+        self._pacer = Pacer[VideoFrame](pace)
+
+    @property
+    def count(self) -> int:
+        return self._pacer.count
+
+    def __iter__(self) -> Iterator[Paced[Frame]]:
+        name, arguments = _open_arguments(self._source, self._timeout_seconds)
+        with av.open(name, **arguments) as container:
+            if not container.streams.video:
+                raise av.error.InvalidDataError(0, "it has no video")
+            stream = container.streams.video[0]
+            require_size(stream.codec_context.width, stream.codec_context.height)
+            self.has_end = not self._source.is_live or bool(container.duration)
+            stream.thread_type = "SLICE" if self._source.is_live else "AUTO"  # frame threads hold frames back
+            for frame in container.decode(stream):
+                seconds = time.monotonic() if frame.time is None else frame.time
+                for kept in self._pacer.take(seconds, frame):
+                    yield Paced(kept.number, kept.seconds, to_upright(kept.picture, self._size))
+
+    def describe(self, error: Exception) -> str:
+        if isinstance(error, av.error.ExitError):  # what interrupts a read that takes too long
+            return f"no frame came for {self._timeout_seconds:g} s"
+        return getattr(error, "strerror", None) or str(error)
+
+    def close(self) -> None:
+        """Leave a read that is under way to its time limit."""
+
+
+def _open_arguments(source: Source, timeout_seconds: float) -> tuple[str, dict[str, Any]]:
+    """PyAV's arguments: a camera's device for its number; network cameras over TCP, which loses no packets."""
+    if source.device is not None:
+        return source.device, {"format": "v4l2"}
+    if not source.is_live:
+        return f"file:{source.path}", {"options": OPTIONS}
+    options = {"protocol_whitelist": BELOW}
+    if source.address.lower().startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"
+    return source.address, {"timeout": timeout_seconds, "options": options}

@@ -1,0 +1,74 @@
+"""`dualexport stream`: lines, summaries and orderly ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.cli import assert_refused, run
+
+
+@pytest.mark.slow
+def test_every_window_of_several_files_is_a_line_and_a_summary_follows(
+    exported: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "stream", exported, f"a={video}", f"b={video}", "--every", 16, "--json")
+    *lines, last = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["frame"] for line in lines if line["camera"] == "a"] == [31, 47]
+    assert [line["frame"] for line in lines if line["camera"] == "b"] == [31, 47]
+    assert {line["dropped"] for line in lines} == {0}
+    assert all(line["latency_ms"] > 0 and 0 < line["probability"] <= 1 for line in lines)
+    assert all(line["end_seconds"] - line["start_seconds"] == pytest.approx(30 / 25) for line in lines)
+    for name, summary in zip("ab", last["summary"], strict=True):
+        assert summary["camera"] == name
+        assert (summary["frames"], summary["windows"], summary["dropped"]) == (60, 2, 0)
+        assert summary["latency_p50_ms"] <= summary["latency_p99_ms"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+def test_a_signal_ends_it_with_the_summary(exported: Path, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        connected = threading.Event()
+
+        def accept() -> None:
+            connection, _ = server.accept()
+            connected.set()
+            with connection:
+                connection.recv(1)
+
+        threading.Thread(target=accept, daemon=True).start()
+        command = [sys.executable, "-m", "dualexport", "stream", str(exported), f"door={address}", "--timeout", "2"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert connected.wait(60)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.splitlines()[-2:] == [
+        "note: stopped",
+        "door: 0 frames, 0 windows, 0 dropped, opened again 0 times, latency p50, p90, p99: none ms",
+    ]
+
+
+def test_arguments_in_the_wrong_places_are_told_apart(
+    exported: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "stream", exported)
+    assert (code, f"{exported} is an exported network: give a source after it" in err) == (2, True)
+    code, _, err = run(capsys, "stream", video, exported)
+    assert (code, f"the folder comes first: {exported} {video}" in err) == (2, True)
+    assert run(capsys, "stream")[0] == 2
+    assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: no such file")
+    assert_refused(run(capsys, "stream", exported, "ftp://camera"), "ftp:// is not read")
+    assert_refused(run(capsys, "stream", exported, "--sources", tmp_path / "gone.txt"), "gone.txt")
+    (tmp_path / "none.txt").write_text("# none\n")
+    code, _, err = run(capsys, "stream", exported, "--sources", tmp_path / "none.txt")
+    assert (code, "0 sources are given" in err) == (2, True)
