@@ -1,9 +1,10 @@
-"""Rounds weights to INT8, one scale an output or a stacked part, so that a layer's output changes least on the clips.
+"""Rounds weights to INT8, one scale an output or a whole stack, so that a layer's output changes least on the clips.
 
 Rounding to the nearest value makes an error that is the same for every token, and which the mean over tokens at the
 network's end does not average out. So an input's error is made up for by the inputs that are still to be rounded, as
 in optimal brain quantization (GPTQ, arXiv 2210.17323): for W x, with H = E[x x^T], rounding input j leaves
 e_j = (w_j - q_j) / U_jj, and w_k -= e_j U_jk for the later k, where U is the upper Cholesky factor of H^-1.
+It is not always better than rounding to the nearest: an output keeps the better of both.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CLIPPED = np.linspace(0.7, 1.0, 13)  # shares of an output's largest weight that
 class RoundedWeight:
     """INT8 weight (outputs, inputs) in [-127, 127] and the scales of equally many consecutive outputs each.
 
-    A scale is a normal half-precision number; there are as many as outputs, or as stacked parts.
+    A scale is a normal half-precision number; there are as many as outputs, or one for a stack.
     """
 
     values: NDArray[np.int8]
@@ -48,8 +49,17 @@ def round_weight(weight: NDArray[np.float32], moments: NDArray[np.float64], scal
     """
     groups = weight.astype(np.float64).reshape(scales, -1, weight.shape[1])
     chosen = _choose_scales(groups, np.diag(moments))
-    values = _round_in_turn((groups / chosen[:, None, None]).reshape(weight.shape), moments)
+    steps = (groups / chosen[:, None, None]).reshape(weight.shape)
+    nearest, values = np.clip(np.rint(steps), -LEVELS, LEVELS), _round_in_turn(steps, moments)
+    is_worse = _output_errors(steps - nearest, moments) < _output_errors(steps - values, moments)
+    values[is_worse] = nearest[is_worse]
     return RoundedWeight(values.astype(np.int8), chosen.astype(np.float32))
+
+
+def _output_errors(difference: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean squared error of each output whose weights differ by a row of `difference`: d E[x x^T] d^T."""
+    errors: NDArray[np.float64] = ((difference @ moments) * difference).sum(axis=1)
+    return errors
 
 
 def _choose_scales(groups: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:

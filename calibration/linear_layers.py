@@ -36,8 +36,11 @@ class LinearLayer:
 
     @property
     def scales(self) -> int:
-        """Number of scales of its INT8 weight: one a stacked part, which its product applies, else one an output."""
-        return self.parts if self.parts > 1 else len(self.weight)
+        """Number of scales of its 8-bit weight: one where parts are stacked, else one an output.
+
+        A compiler multiplies a batched product in 8 bits only with one scale for all of it.
+        """
+        return 1 if self.parts > 1 else len(self.weight)
 
 
 def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:

@@ -3,7 +3,8 @@
 A quantized layer is `blocks.2.5.attn.proj/MatMul` of a dequantized activation and a dequantized weight (inputs,
 outputs) with a scale an output, then `/Add` of its bias: the form that TensorRT compiles into one INT8 product. All
 layers that read a tensor share its Q/DQ pair. Layers stacked into one batched product (query, key, value) stay one,
-with one scale a part, which the product applies itself; a scale an output would be a pass of its own behind it.
+with one scale for all parts, whose ranges the folded graph has levelled: with a scale a part the compiler dequantizes
+first and multiplies in FP16, and a scale an output would be a pass of its own behind the product.
 
 In a float32 graph, meant for CPUs, a layer with a bias is one `/Gemm` whose bias is INT32, the form that ONNX Runtime
 runs as one INT8 kernel, and a stacked product is one matrix product with its parts side by side, taken apart behind it.
@@ -71,14 +72,14 @@ class _Rewriter:
         self.add("LayerNormalization", given, layer.name, axis=-1, epsilon=LAYER_NORM_EPSILON)
         self.nodes[-1].output[0] = layer.reads
 
-    def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int) -> str:
-        """The dequantized weight, with a scale for each index of `axis`."""
+    def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int | None) -> str:
+        """The dequantized weight, with a scale for each index of `axis`, or one for all."""
         given = (
             self.constant(self.integers(values), f"{name}.weight_int8"),
             self.scale(scales, f"{name}.weight.scale"),
-            self.constant(self.integers(np.zeros(len(scales), np.int8)), f"{name}.weight.zero_point"),
+            self.constant(self.integers(np.zeros(scales.shape, np.int8)), f"{name}.weight.zero_point"),
         )
-        return self.add("DequantizeLinear", given, f"{name}.weight", axis=axis)
+        return self.add("DequantizeLinear", given, f"{name}.weight", **({} if axis is None else {"axis": axis}))
 
 
 def quantize_graph(
@@ -129,7 +130,8 @@ def _write_layer(
         values = rounded.values.reshape(layer.parts, -1, rounded.values.shape[1]).transpose(0, 2, 1)
         first = rewriter.constant(np.array([0], np.int64), f"{layer.name}.first_axis")
         batched = rewriter.add("Unsqueeze", (activation, first), layer.name)
-        weight = rewriter.weight(values, rounded.scales, layer.name, 0)  # (parts, inputs, outputs of a part)
+        (scale_of_all,) = rounded.scales
+        weight = rewriter.weight(values, scale_of_all, layer.name, None)  # (parts, inputs, outputs of a part)
         rewriter.add("MatMul", (batched, weight), layer.name)
     elif rewriter.half or layer.bias is None:
         weight = rewriter.weight(rounded.values.T, rounded.output_scales, layer.name, 1)

@@ -157,7 +157,7 @@ def _fold_self_attention(
     parts = (query, Affine(key.weight, no_bias), Affine(value.weight, no_bias))
     wq, wk, wv = (fold_bias_into_weight(part, QKV_SHIFT) for part in parts)
     shifted, wk = level_query_key(Affine(wq, no_bias), wk)
-    wv, projected = level_value(wv, fold_value_bias(value, affine_of(proj)))
+    wv, projected = level_value(wv, fold_value_bias(value, affine_of(proj)), wk)
     folded.qkv.weight.copy_(torch.stack([shifted.weight.t(), wk.t(), wv.t()]))
     _assign(folded.proj, projected)
     return folded
@@ -180,7 +180,7 @@ def _fold_pyramid_attention(norm: Affine, attention: GlobalAttention, order: Tok
     key, value = (fold_norm_into_linear(affine_of(attention.norm), part) for part in _split(affine_of(attention.kv), 2))
     projected = fold_value_bias(value, affine_of(attention.proj))
     query, wk = level_query_key(query, key.weight)
-    wv, projected = level_value(value.weight, projected)
+    wv, projected = level_value(value.weight, projected, wk)
     _assign(folded.q, query)
     folded.kv.weight.copy_(torch.stack([wk.t(), wv.t()]))
     _assign(folded.proj, projected)

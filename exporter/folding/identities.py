@@ -104,19 +104,18 @@ def level_query_key(query: Affine, key: Tensor) -> tuple[Affine, Tensor]:
     """A factor on each channel of the query and its inverse on the same of the key: (Q D) (K / D)^T = Q K^T.
 
     Weights are (out, in). D gives a channel of both the same largest weight, the geometric mean of the two, so that
-    one scale for a whole weight loses little against a scale for each channel.
+    one scale for both weights loses little against a scale for each channel.
     """
     factor = _bounded((_largest(key) / _largest(query.weight)).sqrt())
     return Affine(query.weight * factor[:, None], query.bias * factor), key / factor[:, None]
 
 
-def level_value(value: Tensor, proj: Affine) -> tuple[Tensor, Affine]:
+def level_value(value: Tensor, proj: Affine, key: Tensor) -> tuple[Tensor, Affine]:
     """A factor on each channel of the value and its inverse on the projection's column: (A V D) (P / D)^T = A V P^T.
 
-    D gives every channel of the value the same largest weight.
+    D gives every channel of the value the largest weight of `key`, with which it shares a scale.
     """
-    largest = _largest(value)
-    factor = _bounded(largest.log().mean().exp() / largest)
+    factor = _bounded(_largest(key).max() / _largest(value))
     return value * factor[:, None], Affine(proj.weight / factor, proj.bias)
 
 

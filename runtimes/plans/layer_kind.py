@@ -42,6 +42,7 @@ _TACTICS = (
     (Precision.FP32, re.compile(r"f32f32|tf32|sgemm|scudnn")),
 )
 _LETTERS = 3
+_MULTIPLYING = {"Fc", "Gem", "Mat"}
 _WHOLE = {"Maxr", "Expa", "Conv"}  # of names that three letters would confuse with Max, Exp and Conc
 
 _NO_KERNEL = {"signal", "wait", "noop", "no_op", "constant", "shape_call"}  # synchronization and bookkeeping
@@ -93,6 +94,14 @@ def classify_layer(name: str, layer_type: str, tactic: str) -> LayerKind:
     return LayerKind.OTHER
 
 
+def dequantizes_first(name: str) -> bool:
+    """True for a generated kernel that casts and scales what it multiplies: `__myl_CastMulCastCastMulFc_myl0_47`."""
+    generated = _KERNEL_NAME.match(name)
+    operations = [operation[:_LETTERS] for operation in _OPERATION.findall(generated[1])] if generated else []
+    product = next((index for index, operation in enumerate(operations) if operation in _MULTIPLYING), 0)
+    return {"Cas", "Mul"} <= set(operations[:product])
+
+
 def precision_in_tactic(tactic: str) -> Precision | None:
     """The type that a kernel multiplies, where its name tells: `sm80_xmma_gemm_i8i8_i8i32_f32_tn` -> INT8."""
     name = tactic.casefold()
@@ -101,7 +110,7 @@ def precision_in_tactic(tactic: str) -> Precision | None:
 
 def _classify_operations(operations: list[str], tactic: str) -> LayerKind:
     used = {name if name in _WHOLE else name[:_LETTERS] for name in operations}
-    if {"Fc", "Gem", "Mat"} & used:
+    if _MULTIPLYING & used:
         return LayerKind.GEMM
     if {"Cor", "Conv"} & used or ("Con" in used and _CONVOLVES.search(tactic.casefold())):
         return LayerKind.CONVOLUTION

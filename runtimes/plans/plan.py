@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.choices import Precision
-from .layer_kind import LayerKind, precision_in_tactic
+from .layer_kind import LayerKind, dequantizes_first, precision_in_tactic
 
 PLAN_FORMAT = 1  # of the JSON document; raised when a reader of the former would misread it
 
@@ -102,8 +102,9 @@ class PlanLayer:
         """The type that the products are computed in; None for a layer without any, or in another type.
 
         The kernel's name says it, where TensorRT gives it a telling one. Else INT8 weights with activations in a wider
-        type are weight-only quantization, whose products run in the wider type; and where no weights are listed, what
-        stands beside an INT8 activation is a residual that the kernel adds.
+        type are weight-only quantization, whose products run in the wider type, as they do where the kernel dequantizes
+        both factors first; and where no weights are listed, what stands beside an INT8 activation is a residual that
+        the kernel adds.
         """
         if not self.kind.multiplies_matrices and not self.macs:
             return None
@@ -112,6 +113,8 @@ class PlanLayer:
             return _widest(activations[:2])
         if (named := precision_in_tactic(self.tactic)) is not None:
             return named
+        if dequantizes_first(self.name):
+            return _widest([tensor.dtype for tensor in self.outputs])
         matrix = max(self.weights, key=lambda tensor: tensor.elements, default=None)
         if matrix is None or matrix.elements == 1:
             if "int8" in activations[:2]:

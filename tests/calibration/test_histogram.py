@@ -76,7 +76,7 @@ def test_outputs_of_nothing_but_zeros_round_to_zeros() -> None:
     assert (rounded.scales >= SMALLEST_SCALE).all()
 
 
-def test_a_scale_a_part_holds_what_its_largest_output_needs() -> None:
+def test_a_scale_for_several_outputs_holds_what_the_largest_needs() -> None:
     weight = np.ones((6, 8), np.float32) * np.array([1, 2, 4, 10, 20, 40], np.float32)[:, None]
     rounded = round_weight(weight, np.eye(8), 2)
     np.testing.assert_allclose(rounded.scales, [4 / LEVELS, 40 / LEVELS], rtol=1e-3)

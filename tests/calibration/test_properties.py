@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dualexport.calibration.gptq import round_weight
 from dualexport.calibration.histogram import BINS, InputObserver
 from dualexport.calibration.scales import LEVELS, PERCENTILE, SMALLEST_SCALE, choose_scale, round_scale
 from dualexport.calibration.search import find_least, find_smallest
@@ -47,6 +48,20 @@ def test_second_moments_are_numpy_s(seed: int) -> None:
         observer.add(part, float(part.min()), float(part.max()), len(part))
     np.testing.assert_allclose(observer.moments, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-5)
     assert observer.counts.sum() == rows.size
+
+
+@given(SEEDS, st.integers(1, 5), st.integers(1, 20), st.booleans())
+def test_no_output_is_further_off_than_with_its_weights_rounded_to_the_nearest(
+    seed: int, outputs: int, inputs: int, in_one: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(100, inputs)) @ random.normal(size=(inputs, inputs))
+    weight = random.normal(size=(outputs, inputs)).astype(np.float32)
+    rounded = round_weight(weight, rows.T @ rows / len(rows), 1 if in_one else outputs)
+    scales = rounded.output_scales.astype(np.float64)[:, None]
+    nearest = np.clip(np.rint(weight / scales), -LEVELS, LEVELS) * scales
+    error, least = (np.square(rows @ (weight - found).T).mean(axis=0) for found in (rounded.dequantized(), nearest))
+    assert (error <= least * (1 + 1e-4) + 1e-12).all()
 
 
 @given(st.floats(1e-30, 6e4))

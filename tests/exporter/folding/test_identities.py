@@ -87,24 +87,26 @@ def test_key_bias_goes_and_value_bias_moves_through_the_projection() -> None:
 
 
 def test_levelling_leaves_attention_as_it_is_and_gives_channels_one_range() -> None:
-    x, spread = torch.randn(TOKENS, CHANNELS, dtype=torch.float64), torch.logspace(-1, 1, CHANNELS, dtype=torch.float64)
+    x = torch.randn(TOKENS, CHANNELS, dtype=torch.float64)
+    spread = torch.logspace(-0.5, 0.5, CHANNELS, dtype=torch.float64)
     query, key, value = (random_affine(CHANNELS, CHANNELS) for _ in range(3))
     query, weight = folds.Affine(query.weight * spread[:, None], query.bias), value.weight * spread[:, None]
     proj = random_affine(OUTPUTS, CHANNELS)
     level_query, level_key = folds.level_query_key(query, key.weight)
-    level_value, level_proj = folds.level_value(weight, proj)
+    level_value, level_proj = folds.level_value(weight, proj, level_key)
     scores = functional.linear(x, *query) @ (x @ key.weight.t()).t()
     assert_same(functional.linear(x, *level_query) @ (x @ level_key.t()).t(), scores)
     assert_same(functional.linear(x @ level_value.t(), *level_proj), functional.linear(x @ weight.t(), *proj))
     assert_same(level_query.weight.abs().amax(dim=1), level_key.abs().amax(dim=1))
-    assert level_value.abs().amax(dim=1).std() < 1e-9
+    largest = level_key.abs().max().expand(CHANNELS)
+    assert_same(level_value.abs().amax(dim=1), largest)
 
 
 def test_levelling_keeps_a_dead_channel_within_half_precision() -> None:
     dead = torch.ones(CHANNELS, CHANNELS, dtype=torch.float64)
     dead[0], dead[1] = 0.0, 1e-30
     query, key = folds.level_query_key(random_affine(CHANNELS, CHANNELS), dead)
-    value, proj = folds.level_value(dead, random_affine(OUTPUTS, CHANNELS))
+    value, proj = folds.level_value(dead, random_affine(OUTPUTS, CHANNELS), key)
     for weight in (query.weight, key, value, proj.weight):
         assert weight.abs().max() < 1e3
 

@@ -62,3 +62,19 @@ def test_an_engine_that_does_not_is_refused(
 def test_too_few_known_layers_show_nothing() -> None:
     assert shows_precision(make_plan({"fp16": 1.0}, {"fp16": 0.5}))
     assert not shows_precision(make_plan({"fp16": 1.0}, {"fp16": 0.49}))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("__myl_CastMulCastCastMulFc_myl0_47", Precision.FP16),  # a stack with a scale a part: dequantized first
+        ("__myl_CasMulCasCasMulFc_myl0_47", Precision.FP16),  # as TensorRT 10.0 to 10.4 write it
+        ("blocks.2.0.attn.qkv/MatMul_U312_myl0_47", Precision.INT8),
+        ("__myl_FcMulAddCastMul_myl0_9", Precision.INT8),
+    ],
+)
+def test_a_product_of_factors_that_were_dequantized_is_no_int8_product(name: str, precision: Precision) -> None:
+    rows, weights = (PlanTensor(part, (3, 8, 8), "int8", "") for part in ("rows", "weights"))
+    output = PlanTensor("y", (3, 8, 8), "float16", "")
+    layer = PlanLayer(name, LayerKind.GEMM, (rows,), (output,), (weights,), ("qkv/MatMul",), macs=1)
+    assert layer.precision is precision
