@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +18,11 @@ from ..core.plain import to_plain
 from ..pipeline import parity
 from ..pipeline.runners import find_artifact, open_runner
 from . import console
+from .camera_lines import camera_lines
 from .options import CudaGraph, Labels
 
 if TYPE_CHECKING:
+    from ..pipeline.spans import Span, SpanMerger
     from ..pipeline.stream import CameraSummary, LiveStream, Sighting
 
 EPILOG = "Example:\n\ndualexport stream dualformer-demo videos/00000-moving-left.mp4"
@@ -49,6 +52,24 @@ def stream(
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.001, max=1.0, help="Probability from which a class is there. Default: 0.5.")
+    ] = None,
+    hysteresis: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=0.999, help="Share of it by which a class may be less while it goes on. Default: 0.2."
+        ),
+    ] = None,
+    min_seconds: Annotated[
+        float | None, typer.Option(min=0.0, max=86400.0, help="Leave out what a camera showed for a shorter time.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file of these three, and of thresholds by [classes].")
+    ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Print the most probable class of every window instead.")
+    ] = False,
     max_delay: Annotated[
         float,
         typer.Option(min=0.0, max=60.0, help="Seconds that a window may wait for other cameras' to fill a batch."),
@@ -61,9 +82,10 @@ def stream(
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")] = False,
 ) -> None:
-    """Classify sources as they go on: a sliding window of each one's newest frames, one line a window.
+    """Classify sources as they go on: from when to when each shows a class, one line when it has ended.
 
     A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a file its path.
+    What is classified is a sliding window of a source's newest frames.
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
     window looked at are counted as dropped. Of a file, none is. Windows of several sources share the network's batch,
     and each source drops frames and is opened again on its own. Ctrl-C and SIGTERM end it, with a summary.
@@ -74,8 +96,10 @@ def stream(
     from ..clips.addresses import parse_sources, read_source_list
     from ..clips.camera import StreamOptions
     from ..core.manifest import find_manifest
+    from ..pipeline.spans import SpanMerger, read_rules
     from ..pipeline.stream import LiveStream
 
+    rules = read_rules(thresholds, {"threshold": threshold, "hysteresis": hysteresis, "min_seconds": min_seconds})
     parsed = parse_sources((*given, *(read_source_list(sources) if sources else ())))
     manifest = find_manifest(folder)
     artifact = find_artifact(manifest, runtime)
@@ -83,8 +107,34 @@ def stream(
     options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries, fps, max_delay)
     with needing_extra("stream"):
         opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
-    with opened as runner, _until_stopped(), LiveStream(runner, parsed, clip, options, names, console.note) as live:
-        _print_all(live, as_json=as_json, camera_width=max(len(source.name) for source in parsed))
+    with opened as runner:
+        live = LiveStream(runner, parsed, clip, options, names, console.note)
+        mergers = {source.name: SpanMerger(source.name, live.labels, rules) for source in parsed}
+        printer = _Printer(as_json, max(len(source.name) for source in parsed))
+        try:
+            with _until_stopped(), live, camera_lines([source.name for source in parsed], quiet=as_json) as tell:
+                _print_answers(live, printer, {} if windows else mergers, tell)
+        finally:
+            printer.print_summary(live.summarize())
+
+
+def _print_answers(
+    live: LiveStream, printer: _Printer, mergers: Mapping[str, SpanMerger], tell: Callable[[Sighting], None]
+) -> None:
+    """Spans as they end; without mergers every window."""
+    try:
+        for seen in live:
+            tell(seen)
+            if not mergers:
+                printer.print_window(seen)
+                continue
+            for span in mergers[seen.camera].add(seen.start_seconds, seen.end_seconds, seen.probabilities):
+                printer.print_span(span)
+    except KeyboardInterrupt:
+        console.note("stopped")
+    finally:
+        for span in (span for merger in mergers.values() for span in merger.finish()):
+            printer.print_span(span)
 
 
 def _split_paths(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
@@ -111,40 +161,45 @@ def _until_stopped() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_all(live: LiveStream, *, as_json: bool, camera_width: int) -> None:
-    try:
-        for seen in live:
-            if as_json:
-                _print_json({name: value for name, value in to_plain(seen).items() if name != ALL_CLASSES})
-            else:
-                _print_sighting(seen, camera_width)
-    except KeyboardInterrupt:
-        console.note("stopped")
-    finally:
-        _print_summary(live.summarize(), as_json=as_json)
+@dataclass(frozen=True, slots=True)
+class _Printer:
+    """Lines on stdout, JSON documents or columns; the summary without --json on stderr, where notes are."""
+
+    as_json: bool
+    camera_width: int
+
+    def print_window(self, seen: Sighting) -> None:
+        if self.as_json:
+            _print_json({name: value for name, value in to_plain(seen).items() if name != ALL_CLASSES})
+            return
+        self._print(
+            seen.camera,
+            f"frame {seen.frame:>7}  {seen.label:<32} {seen.probability:>6.1%}  {seen.latency_ms:>7.0f} ms  "
+            f"{seen.dropped} dropped",
+        )
+
+    def print_span(self, span: Span) -> None:
+        if self.as_json:
+            _print_json(to_plain(span))
+            return
+        times = f"{span.start_seconds:>9.2f} s to {span.end_seconds:>9.2f} s"
+        self._print(span.camera, f"{times}  {span.label:<32} {span.confidence:>6.1%}  {span.windows} windows")
+
+    def print_summary(self, cameras: Sequence[CameraSummary]) -> None:
+        if self.as_json:
+            _print_json({"summary": to_plain(list(cameras))})
+            return
+        for one in cameras:
+            latencies = (one.latency_p50_ms, one.latency_p90_ms, one.latency_p99_ms)
+            shown = ", ".join(f"{value:.0f}" for value in latencies if value is not None) or "none"
+            console.print_line(
+                f"{one.camera}: {one.frames} frames, {one.windows} windows, {one.dropped} dropped, "
+                f"opened again {one.reopened} times, latency p50, p90, p99: {shown} ms"
+            )
+
+    def _print(self, camera: str, rest: str) -> None:
+        print(f"{console.clean(camera):<{self.camera_width}}  {rest}", flush=True)
 
 
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document), flush=True)
-
-
-def _print_sighting(seen: Sighting, camera_width: int) -> None:
-    print(
-        f"{console.clean(seen.camera):<{camera_width}}  frame {seen.frame:>7}  {seen.label:<32} "
-        f"{seen.probability:>6.1%}  {seen.latency_ms:>7.0f} ms  {seen.dropped} dropped",
-        flush=True,
-    )
-
-
-def _print_summary(cameras: Sequence[CameraSummary], *, as_json: bool) -> None:
-    """One table on stderr, where notes are; with --json the last line on stdout."""
-    if as_json:
-        _print_json({"summary": to_plain(list(cameras))})
-        return
-    for one in cameras:
-        latencies = (one.latency_p50_ms, one.latency_p90_ms, one.latency_p99_ms)
-        shown = ", ".join(f"{value:.0f}" for value in latencies if value is not None) or "none"
-        console.print_line(
-            f"{one.camera}: {one.frames} frames, {one.windows} windows, {one.dropped} dropped, "
-            f"opened again {one.reopened} times, latency p50, p90, p99: {shown} ms"
-        )

@@ -73,7 +73,7 @@ class LabelNotFoundError(LabelError, FileNotFoundError):
 
 
 class LimitError(DualExportError):
-    """A file of limits that cannot be read as such."""
+    """A file of limits or thresholds that cannot be read as such."""
 
 
 class ManifestError(DualExportError):

@@ -73,7 +73,7 @@ class LiveStream:
         notify: Notify = no_notes,
     ) -> None:
         self._runner = runner
-        self._names = name_classes(runner, labels)
+        self.labels = name_classes(runner, labels)
         self._preprocessing = preprocessing
         self._windows = LiveWindows(sources, preprocessing, options, notify, runner.inputs[0].shape[0])
         self._tallies = {source.name: _CameraTally() for source in sources}
@@ -105,7 +105,7 @@ class LiveStream:
         seen = Sighting(
             window.camera,
             window.end,
-            self._names[best],
+            self.labels[best],
             float(probabilities[best]),
             (time.monotonic() - window.arrived) * 1e3,
             window.dropped,

@@ -289,14 +289,33 @@ def test_a_camera_that_comes_back_goes_on_counting_and_no_window_spans_the_break
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_20_000_frames(tmp_path: Path) -> None:
-    path = tmp_path / "long.mkv"
-    scene = render_pattern(2, 50, 64, 64)
-    write_video(path, (scene[number % 50] for number in range(20_000)))
-    tracemalloc.start()
-    try:
-        with open_windows(path) as windows:
-            used = [tracemalloc.get_traced_memory()[0] for _ in windows]
-    finally:
-        tracemalloc.stop()
-    assert len(used) == (20_000 - SPAN) // 10 + 1
-    assert max(used[1000:]) <= 1.1 * max(used[:1000])
+    once, long = tmp_path / "once.mp4", tmp_path / "long.mp4"
+    write_video(once, render_pattern(2, 500, 64, 64))
+    repeat(once, long, 40)
+    with open_windows(long) as windows:
+        frames = iter(windows)
+        for _ in range(100):
+            next(frames)
+        tracemalloc.start()
+        try:
+            (before, _), count = tracemalloc.get_traced_memory(), sum(1 for _ in frames)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert count == (20_000 - SPAN) // 10 + 1 - 100
+    assert after - before < 1_000_000  # ten windows
+
+
+def repeat(video: Path, target: Path, times: int) -> None:
+    """Write a video that shows another one so many times, without encoding it again."""
+    with av.open(str(target), "w") as written:
+        for turn in range(times):
+            with av.open(str(video)) as read:
+                source = read.streams.video[0]
+                stream = written.streams.video[0] if turn else written.add_stream_from_template(source)
+                for packet in read.demux(source):
+                    if packet.dts is not None and packet.pts is not None:
+                        packet.pts += turn * (source.duration or 0)
+                        packet.dts += turn * (source.duration or 0)
+                        packet.stream = stream
+                        written.mux(packet)

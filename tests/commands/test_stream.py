@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from dualexport.clips.synthetic import write_dataset
 from support.cli import assert_refused, run
 
 
@@ -18,7 +19,7 @@ from support.cli import assert_refused, run
 def test_every_window_of_several_files_is_a_line_and_a_summary_follows(
     exported: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = run(capsys, "stream", exported, f"a={video}", f"b={video}", "--every", 16, "--json")
+    code, out, _ = run(capsys, "stream", exported, f"a={video}", f"b={video}", "--every", 16, "--windows", "--json")
     *lines, last = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [line["frame"] for line in lines if line["camera"] == "a"] == [31, 47]
@@ -30,6 +31,29 @@ def test_every_window_of_several_files_is_a_line_and_a_summary_follows(
         assert summary["camera"] == name
         assert (summary["frames"], summary["windows"], summary["dropped"]) == (60, 2, 0)
         assert summary["latency_p50_ms"] <= summary["latency_p99_ms"]
+
+
+@pytest.mark.slow
+def test_windows_of_a_class_become_one_span_and_the_display_shows_each_camera(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (video,) = write_dataset(tmp_path / "videos", 1, seed=3).videos
+    label = video.stem.partition("-")[2].replace("-", " ")
+    options = ("--every", 8, "--threshold", 0.3)
+    code, out, _ = run(capsys, "stream", demo, f"a={video}", *options, "--windows", "--json")
+    windows = [json.loads(line) for line in out.splitlines()[:-1]]
+    assert code == 0
+    assert {window["label"] for window in windows} == {label}
+    code, out, _ = run(capsys, "stream", demo, f"a={video}", *options, "--json")
+    span, _ = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert (span["camera"], span["label"], span["windows"]) == ("a", label, len(windows))
+    assert (span["start_seconds"], span["end_seconds"]) == (windows[0]["start_seconds"], windows[-1]["end_seconds"])
+    assert span["confidence"] == pytest.approx(sum(window["probability"] for window in windows) / len(windows))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, out, err = run(capsys, "stream", demo, f"a={video}", *options, "--min-seconds", 3600)
+    assert (code, out) == (0, "")
+    assert label in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -69,6 +93,10 @@ def test_arguments_in_the_wrong_places_are_told_apart(
     assert_refused(run(capsys, "stream", exported, "gone.mp4"), "gone.mp4: no such file")
     assert_refused(run(capsys, "stream", exported, "ftp://camera"), "ftp:// is not read")
     assert_refused(run(capsys, "stream", exported, "--sources", tmp_path / "gone.txt"), "gone.txt")
+    (tmp_path / "rules.toml").write_text("[classes]\nup = 0.5")
+    rules = ("--thresholds", tmp_path / "rules.toml")
+    assert_refused(run(capsys, "stream", exported, video, *rules), "no class of the network")
+    assert_refused(run(capsys, "stream", exported, video, "--thresholds", tmp_path / "gone.toml"), "gone.toml")
     (tmp_path / "none.txt").write_text("# none\n")
     code, _, err = run(capsys, "stream", exported, "--sources", tmp_path / "none.txt")
     assert (code, "0 sources are given" in err) == (2, True)
