@@ -24,13 +24,18 @@ MODULES = {
     "core.choices": ("Precision", "Runtime", "TensorRTRelease"),
     "core.errors": ("DualExportError",),
     "core.types": ("Artifact",),
+    "pipeline.bench": ("BenchOptions", "Benched", "bench"),
     "pipeline.build": ("BuildOptions", "Built", "build"),
+    "pipeline.bundle": ("BundleOptions", "Bundled", "bundle"),
     "pipeline.classify": ("ClassProbability", "Prediction", "classify"),
     "pipeline.clips": ("Clips",),
+    "pipeline.export": ("ExportOptions", "Exported", "export"),
     "pipeline.lint": ("lint",),
+    "pipeline.load": ("Network", "load", "load_demo"),
     "pipeline.plan": ("PlanOptions", "Planned", "plan"),
     "pipeline.quantize": ("QuantizeOptions", "Quantized", "quantize"),
     "pipeline.runners": ("open_runner",),
+    "pipeline.synth": ("synth",),
     "pipeline.verify.folder": ("Verified", "VerifyOptions", "verify"),
 }
 _PLACES = {name: module for module, names in MODULES.items() for name in names}
@@ -42,14 +47,26 @@ if TYPE_CHECKING:
     from .core.choices import TensorRTRelease as TensorRTRelease
     from .core.errors import DualExportError as DualExportError
     from .core.types import Artifact as Artifact
+    from .pipeline.bench import Benched as Benched
+    from .pipeline.bench import BenchOptions as BenchOptions
+    from .pipeline.bench import bench as bench
     from .pipeline.build import BuildOptions as BuildOptions
     from .pipeline.build import Built as Built
     from .pipeline.build import build as build
+    from .pipeline.bundle import Bundled as Bundled
+    from .pipeline.bundle import BundleOptions as BundleOptions
+    from .pipeline.bundle import bundle as bundle
     from .pipeline.classify import ClassProbability as ClassProbability
     from .pipeline.classify import Prediction as Prediction
     from .pipeline.classify import classify as classify
     from .pipeline.clips import Clips as Clips
+    from .pipeline.export import Exported as Exported
+    from .pipeline.export import ExportOptions as ExportOptions
+    from .pipeline.export import export as export
     from .pipeline.lint import lint as lint
+    from .pipeline.load import Network as Network
+    from .pipeline.load import load as load
+    from .pipeline.load import load_demo as load_demo
     from .pipeline.plan import Planned as Planned
     from .pipeline.plan import PlanOptions as PlanOptions
     from .pipeline.plan import plan as plan
@@ -57,17 +74,25 @@ if TYPE_CHECKING:
     from .pipeline.quantize import QuantizeOptions as QuantizeOptions
     from .pipeline.quantize import quantize as quantize
     from .pipeline.runners import open_runner as open_runner
+    from .pipeline.synth import synth as synth
     from .pipeline.verify.folder import Verified as Verified
     from .pipeline.verify.folder import VerifyOptions as VerifyOptions
     from .pipeline.verify.folder import verify as verify
 
 __all__ = [
     "Artifact",
+    "BenchOptions",
+    "Benched",
     "BuildOptions",
     "Built",
+    "BundleOptions",
+    "Bundled",
     "ClassProbability",
     "Clips",
     "DualExportError",
+    "ExportOptions",
+    "Exported",
+    "Network",
     "PlanOptions",
     "Planned",
     "Precision",
@@ -79,12 +104,18 @@ __all__ = [
     "Verified",
     "VerifyOptions",
     "__version__",
+    "bench",
     "build",
+    "bundle",
     "classify",
+    "export",
     "lint",
+    "load",
+    "load_demo",
     "open_runner",
     "plan",
     "quantize",
+    "synth",
     "verify",
 ]
 # End of what is written.

@@ -276,9 +276,9 @@ def open_reference(manifest: Manifest) -> TimedRunner:
 def list_clips(task: Task, manifest: Manifest) -> list[Clip]:
     """The videos' first clips, or noise of a fixed seed, for which no decoder is needed."""
     if task.clips is not None:
-        from dualexport.pipeline.parity import open_clips
+        from dualexport.pipeline.clips import Clips
 
-        return list(islice(open_clips(task.clips, manifest.preprocessing, 1, True, CLIPS), CLIPS))
+        return list(islice(Clips(task.clips, skip_unreadable=True).open(manifest.preprocessing), CLIPS))
     clip = manifest.preprocessing
     random = np.random.default_rng(0)
     shape = (clip.frames, clip.size, clip.size, 3)

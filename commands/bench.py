@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.choices import Precision, Runtime
-from ..core.errors import ManifestError
-from ..core.extras import needing_extra
-from ..core.runner import TimedRunner
-from ..core.types import Artifact
-from ..pipeline.latency import write_bench
-from ..pipeline.runners import open_artifact, open_network, skip_stale
-from ..pipeline.verify import inputs
-from ..report.bench import FORMAT as BENCH_FORMAT
-from ..runtimes.tensorrt.engine_file import FORMAT
+from ..core.choices import Runtime
 from . import console
 from .options import MOST_BATCH, Folders, Json
 
 if TYPE_CHECKING:
-    from ..core.manifest import Manifest
-    from ..runtimes.benchmark import Latency, Measurement, Subject
-    from ..runtimes.machine.environment import DeviceState
+    from ..pipeline.bench import Benched
+    from ..runtimes.benchmark import Latency
     from ..runtimes.machine.sampling import LoadSummary
 
 EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"
-BUSY_LOAD = 0.5  # of the cores, in the minute before
-COPIES = "Wall time around a run, copies between host and device included, except where a row says device events."
 
 
 def bench(
@@ -65,112 +48,20 @@ def bench(
     of the first one without token selection. Writes DIR/bench.json, from which `dualexport verify --report` takes what
     it shows of latency.
     """
-    from ..core.manifest import check_artifact, tool_versions
-    from ..runtimes.benchmark import Timing, benchmark
-    from ..runtimes.machine.environment import read_environment, read_state
-    from ..runtimes.tensorrt.cuda import find_gpu
+    from ..pipeline import bench as benching
 
-    manifests = inputs.find_networks(folders or ())
-    chosen = [(one, _select(inputs.select_artifacts(one, against), runtime, batch)) for one in manifests]
-    if against == "all":
-        chosen = [(one, list(skip_stale(found, console.note))) for one, found in chosen]
-    artifacts = [artifact for _, found in chosen for artifact in found]
-    for artifact in artifacts:
-        check_artifact(artifact)
-    subjects = [subject for one, found in chosen for subject in _list_subjects(one, found, runtime, checkpoint)]
-    subjects = [replace(one, cuda_graph=cuda_graph) for one in subjects]
-    counts = Counter(artifact.path.name for artifact in artifacts)
-    paths = {artifact.sha256: str(artifact.path) for artifact in artifacts if counts[artifact.path.name] > 1}
-    subjects = [replace(one, name=paths.get(one.sha256 or "", one.name)) for one in subjects]
-    device = find_gpu()
-    before = read_state(device=device)
-    with console.show_progress() as progress:
-        timing = Timing(
-            seconds,
-            rounds,
-            warm_up_seconds=seconds,
-            free_device_mb=_find_device_memory(artifacts),
-            read_state=partial(read_state, device=device),
-        )
-        measurement = benchmark(subjects, timing, progress)
-    warnings = [*measurement.warnings, *_find_other_work(before)]
-    document = {
-        "format": BENCH_FORMAT,
-        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **asdict(measurement),
-        "warnings": warnings,
-        "copies": COPIES,
-        "seconds": seconds,
-        "rounds": rounds,
-        "environment": read_environment(device=device),
-        "state_before": before,
-        "state_after": read_state(device=device),
-        "tools": tool_versions(),
-        "folders": [manifest.folder for manifest in manifests],
-    }
+    options = benching.BenchOptions(runtime, against, batch, seconds, rounds, checkpoint, cuda_graph)
+    with console.show_progress() as reporter:
+        benched = benching.bench(folders or (), options, progress=reporter.progress, notify=reporter.note)
     if as_json:
-        console.print_json(document)
+        console.print_json(benched.document)
     else:
-        _print_latencies(measurement, document)
-    write_bench(document, manifests)
+        _print_latencies(benched)
 
 
-def _find_other_work(before: DeviceState) -> list[str]:
-    """A warning where the machine had work of its own before anything was measured."""
-    cores = os.cpu_count() or 1
-    if before.load is None or before.load < BUSY_LOAD * cores:
-        return []
-    return [f"the machine was busy before: a load of {before.load:g} on {cores} cores; measure again when it is idle"]
-
-
-def _find_device_memory(artifacts: Sequence[Artifact]) -> Callable[[], float | None]:
-    """What says how much of the GPU's memory is free, where an engine is measured."""
-    if all(artifact.format != FORMAT for artifact in artifacts):
-        return lambda: None
-    from ..runtimes.tensorrt.cuda import open_cuda
-
-    cuda = open_cuda()
-    return lambda: cuda.free_bytes() / 1e6
-
-
-def _select(artifacts: Sequence[Artifact], runtime: list[Runtime] | None, batch: list[int] | None) -> list[Artifact]:
-    """FP32 first, which is the reference; raises ManifestError when nothing is left to measure."""
-    found = [
-        artifact
-        for artifact in artifacts
-        if (runtime is None or artifact.format in [choice.value for choice in runtime])
-        and (batch is None or artifact.inputs[0].shape[0] in batch)
-    ]
-    if not found and (runtime is None or Runtime.TORCH not in runtime):
-        raise ManifestError(
-            "no artifact of that runtime and batch is there", fix="export one: `dualexport onnx --batch N`"
-        )
-    return sorted(found, key=lambda artifact: artifact.precision is not Precision.FP32)
-
-
-def _list_subjects(
-    manifest: Manifest, artifacts: Sequence[Artifact], runtime: list[Runtime] | None, checkpoint: Path | None
-) -> list[Subject]:
-    from ..runtimes.benchmark import Subject
-
-    subjects = [
-        Subject(
-            artifact.path.name, artifact.sha256, partial(open_artifact, artifact, cuda_graph=True, notify=console.note)
-        )
-        for artifact in artifacts
-    ]
-    if runtime is not None and Runtime.TORCH in runtime:
-
-        def open_torch() -> TimedRunner:
-            with needing_extra("bench"):
-                return open_network(manifest, checkpoint)
-
-        subjects.insert(0, Subject(f"PyTorch network {manifest.name}", None, open_torch))
-    return subjects
-
-
-def _print_latencies(measurement: Measurement, document: dict[str, Any]) -> None:
-    """A row an artifact, and what the machine was doing."""
+def _print_latencies(benched: Benched) -> None:
+    """Print a row an artifact, and what the machine was doing."""
+    measurement = benched.measurement
     columns = (
         *("artifact", "runner", "time", "batch", "runs", "p50 ms", "p90", "p99", "max", "ms a clip", "clips a second"),
         *("load s", "peak MB", "ratio"),
@@ -181,11 +72,11 @@ def _print_latencies(measurement: Measurement, document: dict[str, Any]) -> None
         [_row(one) for one in measurement.results],
     )
     for name in ("before", "after"):
-        known = {key: value for key, value in asdict(document[f"state_{name}"]).items() if value is not None}
+        known = {key: value for key, value in asdict(benched.document[f"state_{name}"]).items() if value is not None}
         state = [f"{key} {value if isinstance(value, str) else f'{value:g}'}" for key, value in known.items()]
         print(f"machine {name}: {', '.join(state) or 'not known'}")
     _print_load(measurement.under_load)
-    for warning in document["warnings"]:
+    for warning in benched.warnings:
         console.note(warning)
 
 

@@ -11,6 +11,7 @@ from ..core.choices import Runtime
 from ..core.extras import needing_extra
 from ..core.reporter import Reporter
 from ..pipeline import parity
+from ..pipeline.clips import Clips, note_skipped
 from ..pipeline.runners import find_artifact, open_runner
 from . import console
 from .options import CudaGraph, Json, Labels, SkipUnreadable, Views, split_paths
@@ -38,14 +39,14 @@ def predict(
     manifest = find_manifest(folder)
     artifact = find_artifact(manifest, runtime)
     names = parity.name_classes(manifest, labels)
-    source = parity.open_clips(Path(video), manifest.preprocessing, views, skip_unreadable)
+    source = Clips(video, views, skip_unreadable).open(manifest.preprocessing)
     with needing_extra("predict"):
         opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
     with console.show_progress() as progress, opened as runner:
         predictions = classify(runner, source, names, progress=progress)
-    parity.note_clips(source, Reporter(note=console.note))
+    note_skipped(source, Reporter(note=console.note))
     name = artifact.path.name if artifact else opened.name
-    result = {"artifact": name, "predictions": predictions, "skipped": parity.list_skipped(source)}
+    result = {"artifact": name, "predictions": predictions, "skipped": source.skipped}
     console.show(result, _print_predictions, as_json=as_json)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..pipeline.synth import synth as make_videos
 from . import console
 from .options import MOST_SEED, Json
 
@@ -25,10 +26,8 @@ def synth(
     as_json: Json = False,
 ) -> None:
     """Write labelled .mp4 files of generated scenes: twelve actions that no single frame tells apart."""
-    from ..clips.synthetic import write_dataset
-
-    with console.show_progress() as progress:
-        dataset = write_dataset(output, clips, seed, progress)
+    with console.show_progress() as reporter:
+        dataset = make_videos(output, clips, seed, progress=reporter.progress)
     if as_json:
         console.print_json({"seed": seed, "dataset": dataset})
     else:

@@ -84,14 +84,15 @@ def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:
     batch = spec.shape[0]
     rows = []
     for start in range(0, len(clips), batch):
-        part = [_checked_input(clip, spec.dtype, spec.shape[1:]) for clip in clips[start : start + batch]]
+        part = [take_input(clip, spec.dtype, spec.shape[1:]) for clip in clips[start : start + batch]]
         filled = part + [part[-1]] * (batch - len(part))
         output = runner.infer({spec.name: np.stack(filled)})[runner.outputs[0].name]
         rows.append(output[: len(part)])
     return np.concatenate(rows)
 
 
-def _checked_input(clip: Clip, dtype: str, shape: tuple[int, ...]) -> Array:
+def take_input(clip: Clip, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The clip as an input of that type and shape; raises ClipError for a clip of another one."""
     values = clip.network_input(dtype)
     if values.shape != shape:
         raise ClipError(

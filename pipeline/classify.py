@@ -1,4 +1,4 @@
-"""Clips through a runner: batches, logits, and the classes that they name."""
+"""Classify clips with a runner: `dualexport predict` and `dualexport.classify`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ..core.class_names import read_labels
 from ..core.errors import LabelError, RunnerError
 from ..core.reporter import Progress, no_progress
 from ..core.runner import Runner, infer_logits
-from ..core.types import Array, Clip
+from ..core.types import Array, Clip, Preprocessing
 from ..verification.measures import softmax
+from .clips import Clips
+from .runners import CLIP_RANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Prediction:
 
 def classify(
     runner: Runner,
-    clips: Iterable[Clip],
+    clips: Clips | Iterable[Clip],
     labels: Sequence[str] = (),
     top: int = 5,
     *,
@@ -44,14 +46,16 @@ def classify(
 ) -> tuple[Prediction, ...]:
     """The `top` classes of each video: softmax of each view, then their mean, as published.
 
-    Views follow one another; a video that comes twice has two predictions. `labels` are the classes' names in order,
-    by default "class 0" and so on. Raises RunnerError for logits that are no numbers, LabelError for other labels than
-    the network has classes.
+    `Clips` are taken as the published test pipeline does, with the runner's own number and size of frames; `Clips.open`
+    takes them by other rules. Views follow one another; a video that comes twice has two predictions. `labels` are the
+    classes' names in order, by default "class 0" and so on. Raises ClipError, RunnerError for logits that are no
+    numbers, and LabelError for other labels than the network has classes.
     """
     names = name_classes(runner, labels)
     predictions = []
     progress("classifying")
-    for views in _group_views(clips):
+    source = clips.open(_find_preprocessing(runner)) if isinstance(clips, Clips) else clips
+    for views in _group_views(source):
         total, video, count = np.zeros(len(names)), "", 0
         while part := list(islice(views, runner.inputs[0].shape[0])):
             total += infer_probabilities(runner, part).sum(axis=0)
@@ -95,6 +99,18 @@ def name_classes(runner: Runner, labels: Sequence[str]) -> Sequence[str]:
             fix="give the labels that the network was trained with",
         )
     return labels or read_labels(None, classes)
+
+
+def _find_preprocessing(runner: Runner) -> Preprocessing:
+    """The published rules for the runner's frames: (batch, 3, frames, size, size), or uint8 (batch, frames, size, ...).
+
+    Raises RunnerError for a runner that takes no clips.
+    """
+    spec = runner.inputs[0]
+    if len(spec.shape) != CLIP_RANK:
+        raise RunnerError(f"{runner.name} takes {spec.name} {spec.shape}, no clips", fix="give a network of clips")
+    frames, size = spec.shape[1:3] if spec.dtype == "uint8" else spec.shape[2:4]
+    return Preprocessing(frames=frames, size=size)
 
 
 def _group_views(clips: Iterable[Clip]) -> Iterator[Iterator[Clip]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.reporter import Reporter
 from ..core.types import Clip, Preprocessing
 
 if TYPE_CHECKING:
@@ -58,3 +59,9 @@ def list_skipped(source: Iterable[Clip]) -> tuple[SkippedVideo, ...]:
     """The videos that were skipped in the last pass over `source`."""
     skipped: tuple[SkippedVideo, ...] = getattr(source, "skipped", ())
     return skipped
+
+
+def note_skipped(source: Iterable[Clip], reporter: Reporter) -> None:
+    """Note the videos that were skipped in the last pass over `source`, and why."""
+    for skipped in list_skipped(source):
+        reporter.note(f"skipped {skipped.reason}")

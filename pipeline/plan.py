@@ -22,7 +22,6 @@ from ..runtimes.plans.devices import DEVICES, LatencyEstimate, estimate
 from ..runtimes.plans.plan import EnginePlan
 from ..runtimes.plans.precision import require_precision
 from ..runtimes.plans.verdict import Verdict, judge
-from ..runtimes.tensorrt.compile import compile_onnx
 from .latency import read_verdicts
 
 
@@ -97,6 +96,8 @@ def plan_onnx(path: Path, *, progress: Progress = no_progress) -> EnginePlan:
 
     Raises PlanError when the file cannot be read or compiled.
     """
+    from ..runtimes.tensorrt.compile import compile_onnx
+
     work = read_graph_work(path)
     return make_plan(path.name, compile_onnx(path, progress=progress), work)
 

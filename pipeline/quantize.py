@@ -16,7 +16,7 @@ from ..core.manifest import Manifest, add_artifacts, find_manifest, tool_version
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.types import Artifact, Clip
 from .calibrate import USUAL_CLIPS, FoldedGraphs, measure, quantize_file, reuse_calibration
-from .clips import Clips, list_skipped
+from .clips import Clips, list_skipped, note_skipped
 from .latency import read_verdicts
 from .parity import Proof, compare_with, require_parity
 from .runners import open_artifact
@@ -91,9 +91,8 @@ def quantize(
     manifest, reporter = find_manifest(None if folder is None else Path(folder)), Reporter(progress, notify)
     source, held_out = _open_clips(manifest, clips, options)
     work, reused = _calibrate(manifest, source, options, reporter)
+    note_skipped(source or (), reporter)
     skipped = list_skipped(source or ())
-    for video in skipped:
-        reporter.note(f"skipped {video.reason}")
     ranking: tuple[LayerNoise, ...] = ()
     if source is not None and (options.sensitivity or held_out is not None):
         ranking = _rank(work, source, reporter)

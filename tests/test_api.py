@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "rich", "safetensors", "torch", "typer"}
+
+
+VERBS = (
+    *("load", "load_demo", "export", "quantize", "build", "verify", "bench", "plan", "lint", "bundle", "classify"),
+    *("open_runner", "synth"),
+)
 
 
 def run_python(code: str) -> str:
@@ -34,6 +42,21 @@ def test_every_name_is_that_of_its_module(name: str) -> None:
     (module,) = (module for module, names in dualexport.MODULES.items() if name in names)
     assert getattr(dualexport, name) is getattr(import_module(f"dualexport.{module}"), name)
     assert name in dir(dualexport)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_takes_few_arguments_and_tells_what_it_raises(name: str) -> None:
+    verb = getattr(dualexport, name)
+    assert len(inspect.signature(verb).parameters) <= 6
+    assert "Raises" in verb.__doc__ or "raises" in verb.__doc__
+
+
+def test_options_and_results_are_frozen() -> None:
+    classes = [value for name in dualexport.__all__ if isinstance(value := getattr(dualexport, name), type)]
+    options = [one for one in classes if one.__name__.endswith("Options")]
+    assert len(options) >= 7
+    for one in filter(is_dataclass, classes):
+        assert one.__dataclass_params__.frozen, one
 
 
 def test_a_name_that_is_none_is_an_attribute_error() -> None:

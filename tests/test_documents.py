@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import dualexport
 import pytest
 import typer.main
 from dualexport.cli import app
@@ -67,6 +69,30 @@ def test_the_demo_runs_the_tutorial() -> None:
         assert all(line.startswith("$ ") == (info == "console") for line in text.splitlines())
     assert "docs/tutorial.md" in (ROOT / "scripts" / "demo").read_text()
     assert "scripts/demo" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_page_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All in one module, but for what needs TensorRT where there is none, and a device; that is compiled only."""
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs" / "python.md", {"__name__": "__main__"}
+    has_builder = importlib.util.find_spec("tensorrt") is not None
+    for info, text in FENCE.findall(page.read_text()):
+        code = compile(text, str(page), "exec")
+        if info == "python" or (info == "python tensorrt" and has_builder):
+            exec(code, names)  # the page is ours
+    out = capsys.readouterr().out
+    assert "dualformer-demo.fp32.onnx: cosine 1.0000" in out
+    assert re.search(r"^\d\d% of the multiply-accumulates are INT8$", out, re.MULTILINE)
+    assert "'fp8' is no precision; choose one of fp32, fp16, int8" in out
+    assert {"report.html", "report.json", "dualformer-demo.tar.gz"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_name_of_the_api_in_a_document_exists(path: Path) -> None:
+    assert set(re.findall(r"\bdx\.(\w+)", path.read_text())) <= set(dualexport.__all__)
 
 
 @pytest.mark.parametrize("name", ["architecture", "formats"])

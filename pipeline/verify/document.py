@@ -29,6 +29,7 @@ from ...report.document import (
 from ...verification.compare import Comparison
 from ...verification.tally import ComparisonReport
 from .. import parity
+from ..clips import list_skipped
 from .inputs import has_unknown_labels
 from .sections import Sections
 
@@ -59,7 +60,7 @@ def document_verification(
         ),
         reference=_document_reference(manifest, comparison, clips),
         reports=_document_reports(manifest, comparison, clips if pictures else ()),
-        skipped=tuple(SkippedVideo(one.name, one.reason) for one in parity.list_skipped(clips)),
+        skipped=tuple(SkippedVideo(one.name, one.reason) for one in list_skipped(clips)),
         environment=sections.environment,
         latency=sections.latency,
         layers=sections.layers,

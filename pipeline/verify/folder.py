@@ -17,7 +17,7 @@ from ...report.write import require_reports, write_reports
 from ...verification.compare import Comparison
 from ...verification.limits import OwnLimits, choose_defaults, override_limits, read_limits
 from .. import parity
-from ..clips import Clips, generate_clips
+from ..clips import Clips, generate_clips, note_skipped
 from ..runners import limits_of, skip_stale
 from . import inputs, prerequisites
 from .bisect import bisect_failures
@@ -102,7 +102,7 @@ class _Prepared:
 
 
 def verify(
-    folders: Sequence[Path | str] = (),
+    folders: Path | str | Sequence[Path | str] = (),
     clips: Clips | None = None,
     options: VerifyOptions | None = None,
     *,
@@ -141,7 +141,7 @@ def find_conflict(clips: Clips | Path | None, options: VerifyOptions) -> str | N
 
 
 def _prepare(
-    folders: Sequence[Path | str], clips: Clips | None, options: VerifyOptions, reporter: Reporter
+    folders: Path | str | Sequence[Path | str], clips: Clips | None, options: VerifyOptions, reporter: Reporter
 ) -> list[_Prepared]:
     """Read and ask for everything that is needed, of all folders, before any work."""
     conflict = find_conflict(clips, options)
@@ -149,7 +149,7 @@ def _prepare(
         raise ClipError(conflict, fix="change one of the two")
     require_reports(options.reports, options.junit)
     own_limits = read_limits(options.limits)
-    manifests = inputs.find_networks([Path(folder) for folder in folders])
+    manifests = inputs.find_networks(folders)
     prepared = [_prepare_one(manifest, clips, options, own_limits, reporter) for manifest in manifests]
     prerequisites.require_tools(plan=options.plan, layers=options.layers, bisect=options.bisect)
     if options.ray is not None:
@@ -191,7 +191,8 @@ def _verify(
     if options.bisect:
         sections = replace(sections, bisection=bisect_failures(job, evidence, comparison, reporter))
     reporter("writing the report")
-    if job.reference is not Reference.EXPECTED:
-        parity.note_clips(clips, reporter)
+    if isinstance(clips, tuple) and job.reference is not Reference.EXPECTED:
+        reporter.note("no --clips given: compared on a generated moving pattern")
+    note_skipped(clips, reporter)
     verification = document_verification(job.manifest, comparison, clips, sections, pictures=options.pictures)
     return VerifiedNetwork(job.manifest, comparison, verification)

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from ...verification.limits import Limits
 
 
-def find_networks(folders: Sequence[Path]) -> list[Manifest]:
-    """The networks in `folders`, or the only one here; those without token selection first, to be held against.
+def find_networks(folders: Path | str | Sequence[Path | str]) -> list[Manifest]:
+    """The networks in a folder or several, or the only one here; those without token selection come first.
 
     Raises ManifestError.
     """
     from ...core.manifest import find_manifest
 
-    found = [find_manifest(folder) for folder in dict.fromkeys(folders or (None,))]
+    named = [Path(one) for one in ((folders,) if isinstance(folders, (str, Path)) else folders)]
+    found = [find_manifest(folder) for folder in dict.fromkeys(named or (None,))]
     return sorted(found, key=lambda manifest: bool(manifest.selections))
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dualexport.commands.bench import _find_other_work
 from dualexport.core.manifest import read_manifest
 from dualexport.core.reporter import SILENT, Reporter
+from dualexport.pipeline.bench import find_other_work
 from dualexport.pipeline.latency import read_latency
 from dualexport.runtimes.machine.environment import DeviceState
 from support.cli import assert_refused, run
@@ -57,6 +57,6 @@ def test_nothing_to_measure_is_an_error(exported: Path, capsys: pytest.CaptureFi
 
 def test_work_that_was_there_before_is_said() -> None:
     idle = DeviceState(None, None, None, None, None, load=0.0)
-    assert _find_other_work(idle) == _find_other_work(replace(idle, load=None)) == []
-    (warning,) = _find_other_work(replace(idle, load=1000.0))
+    assert find_other_work(idle) == find_other_work(replace(idle, load=None)) == []
+    (warning,) = find_other_work(replace(idle, load=1000.0))
     assert "a load of 1000 on" in warning

@@ -283,7 +283,7 @@ def test_onnx_makes_the_int8_file_too_where_it_is_asked_for(
     code, out, _ = run(capsys, *asked, "--clips", copy.parent / "videos.npy")
     by_torch, by_onnx = out.split("dualformer-n.int8.onnx", 1)
     assert (code, "compared with the PyTorch network" in by_torch) == (0, True)
-    assert "compared with the FP32 file on 2 clips" in by_onnx
+    assert "dualformer-n.fp32.onnx on 2 clips" in by_onnx
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [file["precision"] for file in manifest["artifacts"]] == ["fp32", "fp16", "int8"]
     assert (tmp_path / "out" / "calibration.json").is_file()

@@ -1,0 +1,242 @@
+"""From a checkpoint to ONNX files that are proven to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.choices import Graph, InputType, Precision, choose
+from ..core.errors import OptionError
+from ..core.extras import needing_extra
+from ..core.files import StagedSet, staged_set
+from ..core.manifest import Manifest, add_artifacts, open_manifest, tool_versions
+from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
+from ..core.runner import take_input
+from ..core.types import Artifact, Clip
+from ..exporter.dualformer.token_grids import list_selected_grids
+from .clips import Clips, generate_clips, note_skipped
+from .load import Network
+from .parity import Proof, compare_with, require_parity
+from .quantize import Quantized, quantize
+from .runners import wrap_network
+
+if TYPE_CHECKING:
+    from ..clips.source import SkippedVideo
+    from ..exporter.onnx_export import OnnxOptions
+    from ..verification.tally import ComparisonReport
+
+FLOATS = (Precision.FP32, Precision.FP16)
+GENERATED_CLIPS = 1
+OPSETS = range(18, 21)  # TensorRT 10.0 reads up to 20
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Which files are written, and how closely they are compared with the PyTorch network.
+
+    INT8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference. With
+    selection the token frames that were kept are a second output. Files are compared on `proof_clips` clips;
+    `tolerance` is the largest logit difference, None for that of each precision.
+    """
+
+    precisions: Sequence[Precision | str] = FLOATS
+    graph: Graph | str = Graph.FOLDED
+    input: InputType | str = InputType.FLOAT32
+    batch: int = 1
+    opset: int = OPSETS[-1]
+    with_selection: bool = False
+    tolerance: float | None = None
+    proof_clips: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files that were written to `folder`, and how close those in FP32 and FP16 come to the PyTorch network.
+
+    `reports` has one for each of these. INT8, if it was asked for, has its own in `quantized`.
+    """
+
+    folder: Path
+    artifacts: tuple[Artifact, ...]
+    reports: tuple[ComparisonReport, ...]
+    quantized: Quantized | None = None
+    skipped: tuple[SkippedVideo, ...] = ()
+
+
+def export(
+    network: Network,
+    folder: Path | str | None = None,
+    options: ExportOptions | None = None,
+    clips: Clips | None = None,
+    *,
+    progress: Progress = no_progress,
+    notify: Notify = no_notes,
+) -> Exported:
+    """Write ONNX files of `network` and their manifest to `folder`, all of them or none; by default to `network.name`.
+
+    Before the files get their names, ONNX Runtime runs them against the PyTorch network on clips, without `clips` on a
+    generated one. A folder that holds the same network keeps its other files. Raises OptionError, ExportError,
+    ClipError, OutputError, ManifestError for a manifest in `folder` that cannot be read, and ParityError for a file
+    that does not compute the same.
+    """
+    options = options or ExportOptions()
+    precisions = _check_options(options, clips)
+    reporter = Reporter(progress, notify)
+    _note_network(network, reporter)
+    manifest = _describe(network, Path(folder or network.name))
+    with staged_set(manifest.folder) as staging:
+        floats = FLOATS if Precision.INT8 in precisions else precisions
+        proof, skipped = _read_proof(network, options, clips, reporter)
+        artifacts = _write_files(network, staging, floats, options, proof, reporter)
+        reports = _compare(network, artifacts, Proof(proof, options.tolerance), reporter)
+        artifacts = tuple(replace(file, path=manifest.folder / file.path.name) for file in artifacts)
+        add_artifacts(staging, manifest, artifacts)
+    quantized = None
+    if Precision.INT8 in precisions:
+        quantized = quantize(manifest.folder, clips, progress=progress, notify=notify)
+        artifacts = (*artifacts, quantized.artifact)
+    return Exported(manifest.folder, artifacts, reports, quantized, skipped)
+
+
+def _check_options(options: ExportOptions, clips: Clips | None) -> tuple[Precision, ...]:
+    """The precisions asked for, each once; raises OptionError for what does not go together."""
+    precisions = tuple(dict.fromkeys(choose(Precision, one, "precision") for one in options.precisions))
+    graph, input_type = choose(Graph, options.graph, "graph"), choose(InputType, options.input, "input type")
+    if not precisions:
+        raise OptionError("no precision was given", fix="choose fp32, fp16 or int8")
+    if graph is Graph.PLAIN and input_type is InputType.UINT8:
+        raise OptionError(
+            "the plain graph takes float32 clips, not uint8", fix="leave --graph plain or --input uint8 out"
+        )
+    if Precision.INT8 in precisions and (clips is None or graph is Graph.PLAIN):
+        raise OptionError(
+            "int8 is calibrated on --clips, on the folded graph", fix="give --clips, and no --graph plain"
+        )
+    if options.opset not in OPSETS:
+        raise OptionError(f"opset {options.opset}", fix=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")
+    if min(options.batch, options.proof_clips) < 1:
+        raise OptionError(f"batch {options.batch} and {options.proof_clips} proof clips", fix="take at least 1 of each")
+    return precisions
+
+
+def _describe(network: Network, folder: Path) -> Manifest:
+    """The manifest to write; refuses one in the folder that cannot be read."""
+    config = network.module.config
+    return open_manifest(
+        Manifest(
+            folder,
+            config.size,
+            config.classes,
+            network.weights,
+            config.preprocessing,
+            tools=tool_versions(),
+            selected=list_selected_grids(config.frames, config.selections),
+            labels=network.labels,
+        )
+    )
+
+
+def _read_proof(
+    network: Network, options: ExportOptions, clips: Clips | None, reporter: Reporter
+) -> tuple[tuple[Clip, ...], tuple[SkippedVideo, ...]]:
+    """The few clips that files are compared on, each one that the network takes, and the videos that were skipped."""
+    config = network.module.config
+    if clips is None:
+        reporter.note("no --clips given: compared on a generated moving pattern")
+        return generate_clips(GENERATED_CLIPS, config.preprocessing), ()
+    reporter("reading clips")
+    most = min(options.proof_clips, clips.max_clips or options.proof_clips)
+    source = replace(clips, max_clips=most).open(config.preprocessing)
+    read = tuple(islice(source, most))
+    input_type = InputType(options.input)
+    for clip in read:
+        take_input(clip, input_type.value, config.input_shape(input_type))
+    note_skipped(source, reporter)
+    return read, source.skipped
+
+
+def _write_files(
+    network: Network,
+    staging: StagedSet,
+    precisions: Sequence[Precision],
+    options: ExportOptions,
+    clips: Sequence[Clip],
+    reporter: Reporter,
+) -> tuple[Artifact, ...]:
+    """Write a file in each precision."""
+    with needing_extra("onnx"):
+        from ..exporter.onnx_export import OnnxOptions, export_onnx
+    artifacts = []
+    for precision in precisions:
+        variant = OnnxOptions(
+            Graph(options.graph),
+            precision,
+            InputType(options.input),
+            options.batch,
+            options.opset,
+            options.with_selection,
+        )
+        if (variant.graph, precision) == (Graph.FOLDED, Precision.FP16):
+            variant = replace(variant, dividing_behind=_find_dividing(network, variant, clips, reporter))
+        path = staging.path(f"{network.name}.{precision.value}.onnx")
+        artifacts.append(export_onnx(network.module, path, variant, parent=network.weights.sha256, progress=reporter))
+        if precision is Precision.FP16:  # before a failed comparison ends the export: it may be the reason
+            _note_half_precision(network, variant, clips, reporter)
+    return tuple(artifacts)
+
+
+def _find_dividing(network: Network, options: OnnxOptions, clips: Sequence[Clip], reporter: Reporter) -> frozenset[str]:
+    """The layers that may standardize behind their product, measured on the first clips."""
+    import torch
+
+    from ..exporter.half_precision import find_dividing_behind
+    from ..exporter.variants import make_folded
+
+    reporter("measuring which layers may standardize behind their product")
+    dtype = options.input_type.value
+    few = (torch.from_numpy(clip.network_input(dtype)[None]) for clip in clips[:2])
+    return find_dividing_behind(make_folded(network.module, options.input_type), few)
+
+
+def _note_half_precision(network: Network, options: OnnxOptions, clips: Sequence[Clip], reporter: Reporter) -> None:
+    """Name the weights and tensors that half precision cannot hold, with their range on clips."""
+    import torch
+
+    from ..exporter.half_precision import find_tensors_beyond_half, find_weights_beyond_half
+    from ..exporter.variants import make_variant
+
+    reporter("looking for values that half precision cannot hold")
+    variant = make_variant(network.module, options.graph, Precision.FP32, options.input_type)
+    frames = (torch.from_numpy(clip.network_input(options.input_type.value)[None]) for clip in clips)
+    for found in (*find_weights_beyond_half(variant), *find_tensors_beyond_half(variant, frames)):
+        problem = "overflows" if found.overflows else "vanishes"
+        reporter.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
+
+
+def _compare(
+    network: Network, artifacts: Sequence[Artifact], proof: Proof, reporter: Reporter
+) -> tuple[ComparisonReport, ...]:
+    """Compare the files with the PyTorch network by the default limits; raises ParityError."""
+    from ..verification.limits import choose_defaults
+
+    limits = choose_defaults(selects_tokens=bool(network.module.config.selections))
+    with wrap_network(network.module) as reference:
+        reports = compare_with(reference, {file.path.name: file for file in artifacts}, proof, limits, reporter)
+    require_parity(reports)
+    return reports
+
+
+def _note_network(network: Network, reporter: Reporter) -> None:
+    """Tell what a user might overlook about the weights and the selections."""
+    weights = network.weights
+    if network.ignored:
+        reporter.note(f"left out, inference does not need it: {', '.join(network.ignored)}")
+    if weights.are_random:
+        reporter.note(f"the weights are random (seed {weights.seed}): give --checkpoint to export a trained network")
+    if weights.selector_seed is not None:
+        reporter.note(f"the selectors are random (seed {weights.selector_seed}): what they keep means nothing")
+    for line in network.uncovered:
+        reporter.note(line)
