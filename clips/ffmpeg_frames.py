@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from .addresses import PROTOCOLS, Source
 from .pacing import Pace, Paced, Pacer
 from .preprocess import Frame
-from .video import OPTIONS, require_size, to_upright
+from .video import OPTIONS, require_decodable, to_upright
 
 BELOW = ",".join((*PROTOCOLS, "tls", "httpproxy", "crypto", "srtp"))  # and what these stand on; never a local file
 DECODER_ERRORS = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, cv2.error)
@@ -43,7 +43,7 @@ class FfmpegFrames:
             if not container.streams.video:
                 raise av.error.InvalidDataError(0, "it has no video")
             stream = container.streams.video[0]
-            require_size(stream.codec_context.width, stream.codec_context.height)
+            require_decodable(stream)
             self.has_end = not self._source.is_live or bool(container.duration)
             stream.thread_type = "SLICE" if self._source.is_live else "AUTO"  # frame threads hold frames back
             for frame in container.decode(stream):

@@ -164,7 +164,7 @@ def _parse_kinetics(row: dict[str, str], path: Path, where: str, kind: FileKind)
     It lies beside the list, or in a folder of its label's name.
     """
     times = [row.get(name, "") for name in KINETICS[1:]]
-    if not row["youtube_id"] or not all(time.isascii() and time.isdigit() and len(time) <= 6 for time in times):
+    if not row.get("youtube_id") or not all(time.isascii() and time.isdigit() and len(time) <= 6 for time in times):
         raise kind.error(f"{where}: needs {', '.join(KINETICS)}", fix="use the annotation file as it was published")
     stem = "_".join((row["youtube_id"], *(f"{int(time):06d}" for time in times)))
     label = row.get("label") or None

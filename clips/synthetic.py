@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.files import staged_path
+from ..core.files import staged_path, staged_set
 from ..core.reporter import Progress, no_progress
 from ..core.types import Clip, Preprocessing
 from .scenes import SCENE_SIZE, make_scene, render_scene
 
 VIDEO_SIZE = (256, 340)  # height and width in pixels, as Kinetics videos are commonly stored
 FRAME_RATE = 25
-CONTAINERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov"}
+CONTAINERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov", ".ts": "mpegts"}
 LABELS_FILE = "labels.csv"
 PATTERN = "moving pattern"
 
@@ -39,28 +38,20 @@ class Dataset:
 def write_dataset(folder: Path, clips: int, seed: int, progress: Progress = no_progress) -> Dataset:
     """Encode scenes 0 to `clips` - 1 of data set `seed` as .mp4 files, and list them in labels.csv.
 
-    The list appears last, and a failed run takes its videos away again. Raises OutputError.
+    All of them appear together, or none. Raises OutputError.
     """
     labelled: dict[Path, str] = {}
-    try:
-        with staged_path(folder / LABELS_FILE) as staged:
-            for index in range(clips):
-                progress("rendering videos", index, clips)
-                scene = make_scene(seed, index)
-                video = folder / f"{index:05d}-{scene.action.replace(' ', '-')}.mp4"
-                labelled[video] = scene.action
-                write_video(video, render_scene(scene))
-            with staged.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(("path", "label"))
-                rows.writerows((video.name, label) for video, label in labelled.items())
-    except BaseException:
-        for video in labelled:
-            with suppress(OSError):
-                video.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()  # only where nothing else lies in it
-        raise
+    with staged_set(folder) as staged:
+        for index in range(clips):
+            progress("rendering videos", index, clips)
+            scene = make_scene(seed, index)
+            video = folder / f"{index:05d}-{scene.action.replace(' ', '-')}.mp4"
+            labelled[video] = scene.action
+            _encode(staged.path(video.name), render_scene(scene))
+        with staged.path(LABELS_FILE).open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("path", "label"))
+            rows.writerows((video.name, label) for video, label in labelled.items())
     progress("rendering videos", clips, clips)
     return Dataset(folder / LABELS_FILE, tuple(labelled), dict(Counter(labelled.values())))
 
@@ -107,8 +98,14 @@ def write_video(
     path: Path, frames: Iterable[NDArray[np.uint8]], *, codec: str = "libx264", keyframe_interval: int = 250
 ) -> None:
     """Encode uint8 RGB frames (height, width, 3), even sizes, at 25 a second; the container follows the suffix."""
-    container_format = CONTAINERS.get(path.suffix.lower(), "mp4")
-    with staged_path(path) as staged, av.open(str(staged), "w", format=container_format) as container:
+    with staged_path(path) as staged:
+        _encode(staged, frames, codec, keyframe_interval)
+
+
+def _encode(
+    path: Path, frames: Iterable[NDArray[np.uint8]], codec: str = "libx264", keyframe_interval: int = 250
+) -> None:
+    with av.open(str(path), "w", format=CONTAINERS.get(path.suffix.lower(), "mp4")) as container:
         stream = container.add_stream(codec, rate=Fraction(FRAME_RATE))
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = keyframe_interval

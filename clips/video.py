@@ -172,11 +172,18 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not container.streams.video:
         raise ClipError(f"{path.name}: no video stream", fix="give a video, not an audio file")
     stream = container.streams.video[0]
-    require_size(stream.codec_context.width, stream.codec_context.height)
+    require_decodable(stream)
     small = stream.codec_context.width * stream.codec_context.height <= FRAME_THREADS_PIXELS
     stream.thread_type = "AUTO" if small else "SLICE"
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # also for frames that are not as announced
     return stream
+
+
+def require_decodable(stream: VideoStream) -> None:
+    """Raise FFmpeg's own error for a stream that nothing here decodes, or whose frames take too much memory."""
+    if stream.codec_context is None:
+        raise av.error.DecoderNotFoundError(0, "it is in a format that is not known here")
+    require_size(stream.codec_context.width, stream.codec_context.height)
 
 
 def require_size(width: int, height: int) -> None:

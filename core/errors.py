@@ -110,8 +110,16 @@ class RunnerError(DualExportError):
     """An artifact that a runtime cannot load or run."""
 
 
+class StoredNotFoundError(RunnerError, FileNotFoundError):
+    """A file of stored logits that is not there."""
+
+
 class EngineError(DualExportError):
     """An engine that cannot be built, or not be loaded here."""
+
+
+class EngineNotFoundError(EngineError, FileNotFoundError):
+    """An engine that is not there."""
 
 
 class PlanError(DualExportError):

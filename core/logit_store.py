@@ -7,21 +7,24 @@ is written whole and renamed, and read without a lock, so that it may come along
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 import numpy as np
 
-from .errors import OutputError, RunnerError
+from .errors import OutputError, RunnerError, StoredNotFoundError
 from .files import staged_path
+from .manifest_document import MAX_CLASSES
+from .reading import FileKind
 from .types import Array
 
 REFERENCE_NAME = "reference.logits"
@@ -38,12 +41,15 @@ FIX = (
 )
 
 
+STORED = FileKind("a stored reference", RunnerError, FIX, max_bytes=16 << 30, missing=StoredNotFoundError)
+
+
 class ReferenceInfo(msgspec.Struct, frozen=True):
     """Where stored logits come from: the network, the name of the runner that computed them, and how many classes."""
 
     network: dict[str, Any]
     reference: str
-    classes: int
+    classes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CLASSES)]
 
     @classmethod
     def of(cls, network: Mapping[str, Any], reference: str, classes: int) -> ReferenceInfo:
@@ -160,12 +166,13 @@ class StoredLogits:
     """
 
     def __init__(self, path: Path) -> None:
+        STORED.require(path)
         try:
             self._connection = _connect_read_only(path)
             (text,) = self._connection.execute("SELECT substr(text, 1, ?) FROM about", (MAX_ABOUT,)).fetchone()
             self.about = msgspec.json.decode(text, type=ReferenceInfo)
-        except (OSError, sqlite3.Error, ValueError, TypeError) as error:
-            raise RunnerError(f"{path}: no stored reference: {error}", fix=FIX) from error
+        except (OSError, sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+            raise STORED.refuse(path, str(error)) from error
         self._path = path
 
     def find(self, frames: bytes) -> Array | None:
@@ -176,8 +183,11 @@ class StoredLogits:
                 "SELECT row FROM logits WHERE frames = ? AND typeof(row) = 'blob' AND length(row) = ?", (frames, wanted)
             ).fetchone()
         except sqlite3.Error as error:
-            raise RunnerError(f"{self._path}: damaged: {error}", fix=FIX) from error
-        return None if found is None else np.frombuffer(found[0], "<f4")
+            raise self._damaged(str(error)) from error
+        row = None if found is None else np.frombuffer(found[0], "<f4")
+        if row is not None and not np.isfinite(row).all():
+            raise self._damaged("it holds logits that are no finite numbers")
+        return row
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield all of it."""
@@ -188,6 +198,9 @@ class StoredLogits:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _damaged(self, reason: str) -> RunnerError:
+        return RunnerError(f"{self._path}: damaged: {reason}", fix=FIX)
 
 
 def _describe(run: Mapping[str, Any]) -> str:
@@ -217,6 +230,8 @@ def _connect_alone(path: Path | None, about: str) -> sqlite3.Connection:
     """Open the file for this process alone; one that is damaged, or of another run, begins anew."""
     if path is None:
         return _create("", about)
+    if os.path.lexists(path) and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is no regular file", fix="remove it")
     with _refusing(path):
         for attempt in range(2):
             connection = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -268,7 +283,7 @@ def _read_former(path: Path, about: ReferenceInfo) -> Iterator[tuple[bytes, byte
         former = StoredLogits(path)
     except RunnerError:
         return
-    with closing(former):
+    with closing(former), suppress(sqlite3.DatabaseError):  # a damaged page ends what is there
         if former.about == about:
             yield from former.rows()
 

@@ -176,6 +176,10 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises ManifestError when it is missing, malformed, of a newer schema, or names a file outside `folder`.
     """
+    if os.path.isfile(folder):
+        raise ManifestError(
+            f"{folder} is a file, not an exported folder", fix="name the folder that `dualexport onnx` wrote"
+        )
     finish_commit(folder)
     path = folder / FILE_NAME
     content = MANIFEST.read_bytes(path)

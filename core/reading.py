@@ -66,6 +66,15 @@ class FileKind:
         self.require(path)
         return self._read(path)
 
+    def read_start(self, path: Path, count: int) -> bytes:
+        """The first bytes of a regular file, `count` at most."""
+        self.require(path)
+        try:
+            with path.open("rb") as file:
+                return file.read(count)
+        except OSError as error:
+            raise self.refuse(path, error.strerror or str(error)) from error
+
     def read_text(self, path: Path) -> str:
         """UTF-8 text of a regular file, or of a pipe, which gives it once; a byte order mark is taken off."""
         status = self._stat(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..core.errors import RunnerError
+from ..core.errors import RunnerError, printable
 from ..core.logit_store import FIX, LogitStore, ReferenceInfo, StoredLogits, key_of
 from ..core.runner import Runner
 from ..core.types import LOGITS, Array, Clip, Preprocessing, TensorSpec
@@ -63,7 +63,7 @@ def open_stored(path: Path, network: Mapping[str, Any], preprocessing: Preproces
     if stored.about.network != ReferenceInfo.of(network, "", 0).network:
         stored.close()
         raise RunnerError(f"{path}: stored for another network", fix=FIX)
-    name = f"stored outputs of {stored.about.reference}"
+    name = f"stored outputs of {printable(stored.about.reference)}"
     return StoredRunner(name, preprocessing, stored.about.classes, stored, FIX)
 
 

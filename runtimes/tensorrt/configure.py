@@ -9,6 +9,7 @@ from typing import Any
 from ...core.choices import Compatibility
 from ...core.errors import CudaError, EngineError, MissingDependencyError
 from ...core.files import staged_path
+from ...core.reading import FileKind
 from ...core.reporter import Notify
 from ..machine.host import Host
 from ..machine.memory import read_available_bytes
@@ -16,6 +17,7 @@ from .cuda import NO_DEVICE, GpuDevice, open_cuda
 from .engine_file import GIB, EngineOptions
 from .library import is_for_rtx, needs_gpu, trt
 
+TIMINGS = FileKind("a timing cache", EngineError, "give another file name: it is made there", max_bytes=GIB)
 SHARED_WORKSPACE = 0.5  # of the memory that is free
 COPIES_IN_A_BUILD = 3  # of the weights: as parsed, as compiled, and as serialized
 
@@ -119,7 +121,7 @@ def configure(config: Any, options: EngineOptions, cache: Path, named: Path | No
 
 def _use_timings(config: Any, cache: Path, named: Path | None) -> None:
     """Start from the timings of the last build; a file that the user named has to fit this device and version."""
-    timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
+    timings = config.create_timing_cache(TIMINGS.read_bytes(cache) if cache.is_file() else b"")
     if timings is not None and config.set_timing_cache(timings, ignore_mismatch=False):
         return
     if named is not None:

@@ -10,13 +10,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ...core.choices import Compatibility, Precision
-from ...core.errors import EngineError
+from ...core.errors import EngineError, EngineNotFoundError
+from ...core.reading import FileKind
 from ...core.types import Artifact
 
 FORMAT = "tensorrt"
 GIB = 1 << 30
 SUFFIX = ".engine"
 RTX_MAGIC = b"vtrt"
+ENGINE = FileKind(
+    "a TensorRT engine",
+    EngineError,
+    "build one with `dualexport trt`",
+    max_bytes=64 * GIB,
+    missing=EngineNotFoundError,
+)
 _MAGICS = (b"ptrt", b"ftrt", RTX_MAGIC)
 _VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build; what trtexec --getPlanVersionOnly reads
 
@@ -109,11 +117,7 @@ def read_engine_version(path: Path) -> tuple[str, bool]:
 
     Raises EngineError for a file that is no engine or was cut off.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(_VERSION_BYTES.stop)
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror or error}", fix="give the path of an engine") from error
+    header = ENGINE.read_start(path, _VERSION_BYTES.stop)
     if len(header) < _VERSION_BYTES.stop or header[:4] not in _MAGICS:
-        raise EngineError(f"{path.name} is not a TensorRT engine", fix="build one with `dualexport trt`")
+        raise ENGINE.refuse(path, "it has no engine's header")
     return ".".join(map(str, header[_VERSION_BYTES])), header[:4] == RTX_MAGIC

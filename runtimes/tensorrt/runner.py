@@ -14,7 +14,7 @@ from ...core.runner import DeviceTime
 from ...core.types import Array
 from .admission import Installation, explain_unloadable, require_loadable
 from .context import ExecutionContext
-from .engine_file import EngineRecord
+from .engine_file import ENGINE, EngineRecord
 from .load import DeviceLayer, LoadedEngine, graph_configuration, installed_layer, io_specs
 
 
@@ -42,7 +42,7 @@ class TensorRTRunner:
         self._cuda = layer.cuda
         self._cuda_graph = cuda_graph
         try:
-            loaded = layer.load(path.read_bytes(), bool(record and record.version_compatible))
+            loaded = layer.load(ENGINE.read_bytes(path), bool(record and record.version_compatible))
         except EngineError as error:
             raise explain_unloadable(error, here) from error
         self._loaded: LoadedEngine | None = loaded

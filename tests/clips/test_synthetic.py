@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import NANO_CLIP
 from dualexport.clips import synthetic
-from dualexport.clips.scenes import ACTIONS
+from dualexport.clips.scenes import ACTIONS, Scene
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import generated_clips, write_dataset
 from dualexport.core.errors import OutputError
@@ -28,14 +28,14 @@ def test_written_videos_are_the_scenes_up_to_codec_loss(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = synthetic.write_video
+    rendered = synthetic.render_scene
 
-    def fail_at_the_second(path: Path, frames: np.ndarray) -> None:
-        if path.name.startswith("00001"):
+    def fail_at_the_second(scene: Scene) -> np.ndarray:
+        if scene.action == ACTIONS[1]:
             raise OutputError("no space", fix="make room")
-        written(path, frames)
+        return rendered(scene)
 
-    monkeypatch.setattr(synthetic, "write_video", fail_at_the_second)
+    monkeypatch.setattr(synthetic, "render_scene", fail_at_the_second)
     with pytest.raises(OutputError):
         write_dataset(tmp_path / "videos", 3, seed=0)
     assert not list(tmp_path.iterdir())

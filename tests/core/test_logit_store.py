@@ -116,10 +116,10 @@ def test_logits_are_found_by_frames_in_memory_and_in_what_is_published(path: Pat
 
 def test_a_stored_reference_that_is_none_or_holds_more_than_tables_is_refused(path: Path, tmp_path: Path) -> None:
     published = tmp_path / "reference.logits"
-    with pytest.raises(RunnerError, match="no stored reference"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         StoredLogits(published)
     published.write_bytes(b'{"format": 1}\n')  # as versions before 0.2 wrote it
-    with pytest.raises(RunnerError, match="no stored reference"):
+    with pytest.raises(RunnerError, match="not a stored reference"):
         StoredLogits(published)
     published.unlink()
     with LogitStore(path, RUN) as store:
@@ -129,6 +129,11 @@ def test_a_stored_reference_that_is_none_or_holds_more_than_tables_is_refused(pa
         connection.commit()
     with closing(StoredLogits(published)) as stored:
         assert stored.find(bytes([0]) * 32) is None, "a row of another size is not read"
+    with closing(sqlite3.connect(published)) as connection:
+        connection.execute("UPDATE logits SET row = ?", (np.full(5, np.nan, "<f4").tobytes(),))
+        connection.commit()
+    with closing(StoredLogits(published)) as stored, pytest.raises(RunnerError, match="no finite numbers"):
+        stored.find(bytes([0]) * 32)
     with closing(sqlite3.connect(published)) as connection:
         connection.execute("DROP TABLE logits")
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS frames, i AS row FROM n"

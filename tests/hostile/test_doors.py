@@ -25,7 +25,8 @@ from dualexport.core.errors import BundleError, ClipError, DualExportError, Limi
 from dualexport.exporter.bundle import unpack_bundle
 from dualexport.verification.limits import read_limits
 
-from .targets import CLIP, TARGETS, make_video, read_clips
+from .targets import TARGETS, read_clips
+from .valid import CLIP, make_video
 
 SINGLE = [kind for kind in TARGETS if kind != "picture"]
 

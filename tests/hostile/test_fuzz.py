@@ -20,6 +20,8 @@ INPUTS = 20  # of each kind; with those of the other tests here about 400 in a m
 def test_a_valid_file_is_taken(tmp_path: Path, kind: str) -> None:
     if "list" in kind:
         pytest.skip("the videos it names hold nothing")
+    if not TARGETS[kind].is_taken:
+        pytest.skip("a whole network would be too large")
     path = TARGETS[kind].make(tmp_path)
     assert check_contract(TARGETS[kind], path.read_bytes(), path) is None
 
@@ -32,7 +34,7 @@ def test_damaged_files_are_taken_or_refused_in_two_lines(tmp_path: Path, kind: s
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("content", OTHERS, ids=lambda content: repr(content[:8]))
 def test_other_files_are_refused(tmp_path: Path, kind: str, content: bytes) -> None:
-    if kind in ("limits", "class names"):  # some of these are such files
+    if kind in ("limits", "class names", "labels", "stored logits"):  # some of these are such files
         pytest.skip("text of that kind may say this")
     path = TARGETS[kind].make(tmp_path)
     assert check_contract(TARGETS[kind], content, path) is not None

@@ -55,7 +55,7 @@ PREREQUISITES: dict[str, tuple[VerifyOptions, tuple[str, ...], str]] = {
     "junit": (VerifyOptions(junit=Path("file/verify.xml")), (), "cannot write"),
     "suffix": (VerifyOptions(reports=(Path("report.pdf"),)), (), "report.pdf ends in none of"),
     "checkpoint": (VerifyOptions(checkpoint=Path("gone.pth")), (), "was made from random weights"),
-    "stored": (VerifyOptions(reference="stored"), (), "no stored reference"),
+    "stored": (VerifyOptions(reference="stored"), (), "reference.logits: no such file"),
     "limits": (VerifyOptions(limits=Path("gone.toml")), (), "gone.toml"),
     "artifact": (VerifyOptions(against="int8"), (), "lists no artifact 'int8'"),
 }
