@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import OptionError, StreamError, StreamNotFoundError, printable
-from ..core.reading import FileKind
+from ..core.reading import FileKind, is_file
 
 PROTOCOLS = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
 ADDRESS = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -67,7 +67,7 @@ def parse_sources(texts: Iterable[str]) -> tuple[Source, ...]:
     """
     found, counts = [], Counter[str]()
     for text in texts:
-        named = None if Path(text).is_file() else NAMED.fullmatch(text)
+        named = None if is_file(Path(text)) else NAMED.fullmatch(text)
         name, address = named.groups() if named else (CREDENTIALS.sub("", text), text)
         counts[name] += 1
         source = Source(printable(name if counts[name] == 1 else f"{name} ({counts[name]})"), address)

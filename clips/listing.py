@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import ClipError, ClipNotFoundError, printable
-from ..core.reading import FileKind
+from ..core.reading import FileKind, is_there
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -87,15 +87,6 @@ def read_list(path: Path, kind: FileKind = LIST) -> tuple[Video, ...]:
     if not videos:
         raise kind.error(f"{path}: no video in this list", fix=kind.fix)
     return _name_apart(videos)
-
-
-def is_there(path: Path) -> bool:
-    """True where something lies at `path`; what cannot be looked at is not there."""
-    try:
-        path.stat()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _list_folder(root: Path) -> tuple[Video, ...]:

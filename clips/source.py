@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from ..core.errors import ClipError, ClipNotFoundError
-from ..core.reading import FileKind, format_bytes
+from ..core.reading import FileKind, format_bytes, is_there
 from ..core.types import Array, Clip, Preprocessing
 from .arrays import read_stored_clips
-from .listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Video, is_there, list_videos
+from .listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Video, list_videos
 from .preprocess import resize_and_crop, sample_frames
 from .video import count_frames, read_frames
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..core.reading import is_file, is_folder, is_there
+
 MOST_VIEWS, MOST_BATCH, MOST_SEED = 1000, 1024, 2**32 - 1
 
 Folder = Annotated[
@@ -53,10 +55,10 @@ def split_paths(paths: Sequence[Path | str], what: str) -> tuple[Path | None, st
     if len(paths) > 2:
         raise typer.BadParameter(f"give a folder and a {what}, or a {what} alone", param_hint=f"[DIR] {what.upper()}")
     folder, source = Path(paths[0]) if len(paths) == 2 else None, str(paths[-1])
-    is_export = (Path(source) / "manifest.json").is_file()
+    is_export = is_file(Path(source) / "manifest.json")
     if folder is None and is_export:
         raise typer.BadParameter(f"{source} is an exported network: give a {what} after it")
-    if folder is not None and folder.exists() and not folder.is_dir():
+    if folder is not None and is_there(folder) and not is_folder(folder):
         order = f"the folder comes first: {source} {folder}" if is_export else f"one {what} at a time"
         raise typer.BadParameter(f"{folder} is no exported folder: {order}")
     return folder, source

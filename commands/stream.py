@@ -15,6 +15,7 @@ import typer
 from ..core.choices import Runtime
 from ..core.extras import needing_extra
 from ..core.plain import to_plain
+from ..core.reading import is_file, is_folder
 from ..pipeline import parity
 from ..pipeline.runners import find_artifact, open_runner
 from . import console
@@ -139,9 +140,9 @@ def _print_answers(
 
 def _split_paths(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
     """The exported folder, None for the only one here, and the sources that follow it."""
-    folder = Path(paths[0]) if paths and Path(paths[0]).is_dir() else None
+    folder = Path(paths[0]) if paths and is_folder(Path(paths[0])) else None
     sources = paths[1:] if folder else paths
-    exported = next((path for path in sources if (Path(path) / "manifest.json").is_file()), None)
+    exported = next((path for path in sources if is_file(Path(path) / "manifest.json")), None)
     if exported is not None:
         raise typer.BadParameter(f"the folder comes first: {exported} {' '.join(paths[: paths.index(exported)])}")
     return folder, sources

@@ -28,7 +28,7 @@ from .manifest_document import (
     SpecDocument,
     WeightsDocument,
 )
-from .reading import FileKind
+from .reading import FileKind, is_file
 from .selection import SelectedGrid, Selection, parse_selections
 from .types import Artifact, Preprocessing, TensorSpec
 
@@ -176,7 +176,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises ManifestError when it is missing, malformed, of a newer schema, or names a file outside `folder`.
     """
-    if os.path.isfile(folder):
+    if is_file(folder):
         raise ManifestError(
             f"{folder} is a file, not an exported folder", fix="name the folder that `dualexport onnx` wrote"
         )

@@ -139,6 +139,29 @@ class FileKind:
         return self.refuse(path, f"it is larger than {format_bytes(self.max_bytes)}")
 
 
+def is_there(path: Path) -> bool:
+    """True where something lies at `path`; what cannot be looked at, a name too long for a file too, is not there."""
+    return _mode_of(path) != 0
+
+
+def is_file(path: Path) -> bool:
+    """True where a regular file lies at `path`."""
+    return stat.S_ISREG(_mode_of(path))
+
+
+def is_folder(path: Path) -> bool:
+    """True where a folder lies at `path`."""
+    return stat.S_ISDIR(_mode_of(path))
+
+
+def _mode_of(path: Path) -> int:
+    """The mode of what lies at `path`, 0 for what cannot be looked at: pathlib raises for some of that."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
 def format_bytes(count: float) -> str:
     """A size in the largest binary unit below it: `1.5 GiB`."""
     for unit, size in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.choices import Method, Precision, TensorRTRelease
 from ..core.errors import LintError, ManifestError
 from ..core.manifest import FILE_NAME, Manifest, add_artifacts, check_artifact, find_manifest, read_manifest
+from ..core.reading import is_file, is_folder
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.types import Artifact
 from ..core.versions import version_numbers
@@ -114,7 +115,7 @@ def calibrate(
 def _find_source(source: Path | str | Artifact | None, precision: Precision | None) -> _Source:
     path = source.path if isinstance(source, Artifact) else None if source is None else Path(source)
     path = _unpack(path)
-    if path is not None and not path.is_dir():
+    if path is not None and not is_folder(path):
         return _checked(_find_file(path), precision)
     manifest = find_manifest(path)
     graphs = {artifact.precision: artifact for artifact in _list_graphs(manifest)}
@@ -140,7 +141,7 @@ def _find_file(path: Path) -> _Source:
     """A file that was named, with the manifest beside it where that lists the file."""
     from ..graphs.describe import describe_onnx
 
-    manifest = read_manifest(path.parent) if (path.parent / FILE_NAME).is_file() else None
+    manifest = read_manifest(path.parent) if is_file(path.parent / FILE_NAME) else None
     for artifact in manifest.artifacts if manifest else ():
         if artifact.path.name == path.name and artifact.format == "onnx":
             assert manifest is not None

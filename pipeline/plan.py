@@ -14,6 +14,7 @@ from ..core.errors import ManifestError, OptionError
 from ..core.files import hash_file, staged_path
 from ..core.manifest import FILE_NAME, read_manifest
 from ..core.plain import to_json
+from ..core.reading import is_file
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..graphs.work import read_graph_work
 from ..report.bench import Verdict as MeasuredVerdict
@@ -113,7 +114,7 @@ def _find_pair(plans: Sequence[EnginePlan]) -> tuple[EnginePlan, EnginePlan] | N
 def _read_measured(models: Sequence[Path], reporter: Reporter) -> tuple[MeasuredVerdict, ...]:
     """The verdict of `bench` on an INT8 file among the models, where a manifest lists it."""
     folder = models[-1].parent
-    if not (folder / FILE_NAME).is_file():
+    if not is_file(folder / FILE_NAME):
         return ()
     try:
         return read_verdicts(read_manifest(folder), [hash_file(model) for model in models], reporter)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.choices import Precision, Runtime
 from ..core.errors import CudaError, EngineError, ManifestError, MissingDependencyError, RunnerError
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest
+from ..core.reading import is_file
 from ..core.reporter import Notify, no_notes
 from ..core.runner import TimedRunner
 from ..core.types import Artifact, TensorSpec
@@ -65,7 +66,7 @@ def open_runner(
     all were made from. `notify` is told where a CUDA graph was asked for and cannot be captured. Raises ManifestError,
     RunnerError and EngineError.
     """
-    if isinstance(source, (str, Path)) and Path(source).is_file():
+    if isinstance(source, (str, Path)) and is_file(Path(source)):
         return _open_file(Path(source), cuda_graph, notify)
     if isinstance(source, Artifact):
         return open_artifact(source, cuda_graph=cuda_graph, notify=notify)
@@ -78,7 +79,7 @@ def open_runner(
 
 def _open_file(path: Path, cuda_graph: bool, notify: Notify) -> TimedRunner:
     """A file as the manifest beside it lists it, or else as it describes itself."""
-    for artifact in read_manifest(path.parent).artifacts if (path.parent / FILE_NAME).is_file() else ():
+    for artifact in read_manifest(path.parent).artifacts if is_file(path.parent / FILE_NAME) else ():
         if artifact.path.name == path.name:
             check_artifact(artifact)
             return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)

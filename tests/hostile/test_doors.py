@@ -21,8 +21,13 @@ from dualexport.clips.listing import list_videos
 from dualexport.clips.preprocess import resize_and_crop
 from dualexport.clips.source import ClipSource
 from dualexport.core import reading
-from dualexport.core.errors import BundleError, ClipError, DualExportError, LimitError
+from dualexport.core.errors import BundleError, ClipError, DualExportError, LimitError, ManifestError
+from dualexport.core.manifest import read_manifest
 from dualexport.exporter.bundle import unpack_bundle
+from dualexport.pipeline.build import build
+from dualexport.pipeline.lint import lint
+from dualexport.pipeline.plan import plan
+from dualexport.pipeline.runners import open_runner
 from dualexport.verification.limits import read_limits
 
 from .targets import TARGETS, read_clips
@@ -281,3 +286,15 @@ def test_nothing_is_looked_up_that_the_user_did_not_name(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code, path], env=environment, check=True)
     assert not log.exists(), log.read_text()
     assert not (tmp_path / ".ses").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 2500, "a\0b"])
+@pytest.mark.parametrize("use", [read_manifest, open_runner, build, plan, lint])
+def test_a_folder_or_model_that_cannot_be_there_is_refused(name: str, use: Callable[[Path], object]) -> None:
+    with pytest.raises(DualExportError):
+        use(Path(name))
+
+
+def test_a_file_is_no_exported_folder(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"video\.mp4 is a file, not an exported folder"):
+        read_manifest(make_video(".mp4")(tmp_path))
