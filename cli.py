@@ -16,6 +16,7 @@ from .commands import (
     bench,
     bundle,
     console,
+    deepstream,
     doctor,
     int8,
     lint,
@@ -93,6 +94,7 @@ for _run, _epilog in (
     (lint.lint, lint.EPILOG),
     (synth.synth, synth.EPILOG),
     (triton.triton, triton.EPILOG),
+    (deepstream.deepstream, deepstream.EPILOG),
     (doctor.doctor, doctor.EPILOG),
 ):
     app.command(cls=Command, epilog=_epilog.replace("\n\ndualexport", "\n\n\b\ndualexport"))(_run)  # not wrapped

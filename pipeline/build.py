@@ -104,7 +104,7 @@ def calibrate(
 
     manifest = find_manifest(_unpack(source))
     settings = QuantizeOptions()
-    for artifact in _list_graphs(manifest):
+    for artifact in list_graphs(manifest):
         if artifact.precision is Precision.INT8:
             kept = str(artifact.options.get("kept", ""))
             method = next((one for one in Method if one.value == artifact.options.get("method")), settings.method)
@@ -118,7 +118,7 @@ def _find_source(source: Path | str | Artifact | None, precision: Precision | No
     if path is not None and not is_folder(path):
         return _checked(_find_file(path), precision)
     manifest = find_manifest(path)
-    graphs = {artifact.precision: artifact for artifact in _list_graphs(manifest)}
+    graphs = {artifact.precision: artifact for artifact in list_graphs(manifest)}
     wanted = precision or next((one for one in NARROWEST_FIRST if one in graphs), Precision.FP16)
     if wanted not in graphs:
         make = f"int8 {manifest.folder} --clips SOURCE" if wanted is Precision.INT8 else "onnx"
@@ -151,7 +151,7 @@ def _find_file(path: Path) -> _Source:
     return _Source(artifact, path.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}"), None)
 
 
-def _list_graphs(manifest: Manifest) -> list[Artifact]:
+def list_graphs(manifest: Manifest) -> list[Artifact]:
     """The ONNX files that engines are built from: not the INT8 file for CPUs, whose rest is FP32."""
     return [
         artifact
