@@ -19,7 +19,7 @@ from ..core.types import Array, Clip
 from .gptq import RoundedWeight, round_weight
 from .linear_layers import LinearLayer
 from .observe import ClipRecord, observe
-from .scales import LEVELS, choose_scale
+from .scales import LEVELS, SMALLEST_SCALE, choose_scale, round_scale
 from .stored import AGAIN, FORMAT, WEIGHTS_NAME, read_document
 
 
@@ -71,6 +71,18 @@ def calibrate(
         weights[layer.name] = round_weight(layer.weight, observers[layer.reads].moments, layer.scales)
     progress("rounding weights", len(layers), len(layers))
     return Calibration(graph, method, records, ranges, weights)
+
+
+def draft_calibration(layers: Sequence[LinearLayer]) -> Calibration:
+    """Ranges and INT8 weights that were measured on nothing: for the shape of a quantized graph, not for its values."""
+    ranges = {layer.reads: ActivationRange(-1.0, 1.0, round_scale(1.0 / LEVELS)) for layer in layers}
+    weights = {}
+    for layer in layers:
+        grouped = layer.weight.reshape(layer.scales, -1)
+        scales = np.maximum(np.abs(grouped).max(axis=1) / LEVELS, SMALLEST_SCALE)
+        values = np.rint(grouped / scales[:, None]).astype(np.int8).reshape(layer.weight.shape)
+        weights[layer.name] = RoundedWeight(values, scales)
+    return Calibration("", Method.MAX, (), ranges, weights)
 
 
 def write_calibration(calibration: Calibration, path: Path, weights_path: Path) -> None:

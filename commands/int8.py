@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.choices import Method
+from ..core.choices import DeviceName, Method, Place
 from ..pipeline.calibrate import USUAL_CLIPS
 from ..pipeline.clips import Clips as ClipsOf
 from ..pipeline.quantize import Quantized, QuantizeOptions, quantize
@@ -17,6 +17,7 @@ from . import console
 from .options import Folder, Json, SkipUnreadable, Views
 
 if TYPE_CHECKING:
+    from ..calibration.placement import Placement
     from ..calibration.sensitivity import LayerNoise
 
 EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
@@ -67,6 +68,18 @@ def int8(
             "a fifth of the source, held out from calibration.",
         ),
     ] = None,
+    place: Annotated[
+        Place | None,
+        typer.Option(help="Layers to quantize. Default: free, what costs no kernel and no byte on any device."),
+    ] = None,
+    device: Annotated[
+        DeviceName | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="Quantize the layers that pay on this device, by TensorRT's plans: "
+            f"{', '.join(name.value for name in DeviceName)}.",
+        ),
+    ] = None,
     base: Annotated[Base, typer.Option(help="What stays unquantized: fp16 for GPUs, fp32 for CPUs.")] = Base.FP16,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
@@ -75,7 +88,8 @@ def int8(
 
     Ranges and weights are measured on clips, and kept in DIR/calibration.json and .safetensors for the next run.
     """
-    options = QuantizeOptions(method, base.value, tuple(keep_fp16 or ()), sensitivity, target_agreement)
+    kept = tuple(keep_fp16 or ())
+    options = QuantizeOptions(method, base.value, kept, sensitivity, target_agreement, place, device)
     source = ClipsOf(clips, views, skip_unreadable, max_clips) if clips is not None else None
     with console.show_progress() as reporter:
         quantized = quantize(folder, source, options, progress=reporter.progress, notify=reporter.note)
@@ -95,6 +109,7 @@ def _summarize(quantized: Quantized) -> dict[str, object]:
         "clips": len(quantized.calibration.clips),
         "reused_calibration": quantized.reused,
         "kept": quantized.kept,
+        "placement": quantized.placement,
         "work_shares": quantized.work_shares,
         "parity": quantized.report,
         "sensitivity": quantized.ranking,
@@ -122,6 +137,20 @@ def print_quantized(quantized: Quantized) -> None:
             ("cosine of logits", f"{report.cosine:.6f}"),
             ("same best class", f"{report.top1_agreement:.1%}"),
         ]
+    rows.append(("layers in INT8", f"{len(quantized.placement.layers)} ({artifact.options['place']})"))
     if quantized.kept:
         rows.append(("kept", ", ".join(quantized.kept)))
     console.print_table(str(artifact.path), ("", artifact.path.name), rows)
+    _print_placement(quantized.placement, str(artifact.options["place"]))
+
+
+def _print_placement(placement: Placement, device: str) -> None:
+    """What each group of layers saves or costs on the device, where plans decided."""
+    if placement.rest_ms is None or placement.placed_ms is None:
+        return
+    rows = [(gain.group, "INT8" if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]
+    console.print_table(f"Placed by plans for {device}", ("layers", "chosen", "ms that INT8 saves"), rows)
+    print(
+        f"estimated {placement.placed_ms:.2f} ms instead of {placement.rest_ms:.2f} in FP16 on {device}: "
+        f"{placement.rest_ms / placement.placed_ms:.2f}x as fast. An estimate, not a measurement."
+    )

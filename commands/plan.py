@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..runtimes.plans.devices import LatencyEstimate
     from ..runtimes.plans.plan import EnginePlan, PlanLayer
 
+    Estimates = Sequence[LatencyEstimate]  # of a plan, one a device
+
 EPILOG = (
     f"What --device assumes: {ASSUMPTIONS}\n\n"
     "Example:\n\ndualexport plan dualformer-demo/dualformer-demo.fp16.onnx --device agx-orin"
@@ -28,10 +30,11 @@ def plan(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL [OTHER]", help="ONNX file; two are put side by side.")],
     layers: Annotated[bool, typer.Option("--layers", help="List all layers, not the ten heaviest.")] = False,
     device: Annotated[
-        DeviceName | None,
+        list[DeviceName] | None,
         typer.Option(
             metavar="DEVICE",
-            help=f"Add a latency estimate for this device: {', '.join(name.value for name in DeviceName)}.",
+            help="Add a latency estimate for this device; may be repeated: "
+            f"{', '.join(name.value for name in DeviceName)}.",
         ),
     ] = None,
     require: Annotated[
@@ -50,38 +53,42 @@ def plan(
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
     from ..pipeline import plan as planning
 
-    options = planning.PlanOptions(device, save)
+    options = planning.PlanOptions(device or (), save)
     with console.show_progress() as reporter:
         planned = planning.plan(models, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
         console.print_json(planned.document())
     else:
         _print_plans(planned.plans, planned.estimates, all_layers=layers)
-        sentences = planned.verdict.sentences if planned.verdict else ()
-        for sentence in (*sentences, *(one.sentence for one in planned.measured)):
+        sentences = [sentence for verdict in planned.verdicts for sentence in verdict.sentences]
+        for sentence in dict.fromkeys((*sentences, *(one.sentence for one in planned.measured))):
             console.print_text(sentence)
     if require is not None:
         planned.require(require)
 
 
-def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate], *, all_layers: bool) -> None:
+def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[Estimates], *, all_layers: bool) -> None:
     """The figures of one plan or two side by side, then each plan's heaviest layers (or all) and its copies."""
     for note_ in {made.compiler: f"{made.compiler}, read from the {made.source}" for made in plans}.values():
         print(note_)
-    _print_figures(plans, estimates)
+    _print_figures(plans)
+    if estimates:
+        _print_estimates(plans, estimates)
     for index, made in enumerate(plans):
-        times = dict(zip(map(id, made.layers), estimates[index].layers_ms, strict=True)) if estimates else {}
+        times = list(zip(*(one.layers_ms for one in estimates[index]), strict=True)) if estimates else []
+        names = [one.device.name.value for one in estimates[index]] if estimates else []
+        listed = dict(zip(map(id, made.layers), times, strict=True)) if times else {}
         title = f"{made.model}: {'all layers' if all_layers else 'heaviest layers'}"
-        _print_layers(title, made.layers if all_layers else made.heaviest(), times)
+        _print_layers(title, made.layers if all_layers else made.heaviest(), names, listed)
         if made.movement_layers and not all_layers:
-            _print_layers(f"{made.model}: layers that only move data", made.movement_layers, times)
+            _print_layers(f"{made.model}: layers that only move data", made.movement_layers, names, listed)
         if made.uncounted_nodes:
             print(f"not counted, their shapes are unknown: {', '.join(made.uncounted_nodes)}")
     if estimates:
         print(f"An estimate, not a measurement. {ASSUMPTIONS}")
 
 
-def _print_figures(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstimate]) -> None:
+def _print_figures(plans: Sequence[EnginePlan]) -> None:
     kinds = [kind for kind in LayerKind if any(kind in made.layers_by_kind for made in plans)]
     shares = {name: None for made in plans for name in made.work_shares}
     figures: list[tuple[str, Callable[[EnginePlan], float], str]] = [
@@ -99,12 +106,20 @@ def _print_figures(plans: Sequence[EnginePlan], estimates: Sequence[LatencyEstim
     for name, figure, style in figures:
         values = [figure(made) for made in plans]
         rows.append((name, *(style.format(value) for value in values), *_ratio(values)))
-    if estimates:
-        totals = [estimated.total_ms for estimated in estimates]
-        title = f"estimated ms, {estimates[0].device.title}"
-        rows.append((title, *(f"{total:.2f}" for total in totals), *_ratio(totals)))
     columns = ("figure", *(made.model for made in plans), *(("ratio",) if len(plans) == 2 else ()))
     console.print_table("Compiled plan", columns, rows)
+
+
+def _print_estimates(plans: Sequence[EnginePlan], estimates: Sequence[Estimates]) -> None:
+    """A row a plan, a column a device; of two plans how much faster the second one is."""
+    rows = [
+        (made.model, *(f"{one.total_ms:.2f}" for one in of_plan))
+        for made, of_plan in zip(plans, estimates, strict=True)
+    ]
+    if len(plans) == 2:
+        pairs = zip(*estimates, strict=True)
+        rows.append(("times as fast", *(f"{first.total_ms / second.total_ms:.2f}" for first, second in pairs)))
+    console.print_table("Estimated ms", ("", *(one.device.title for one in estimates[0])), rows)
 
 
 def _movement_mb(made: EnginePlan) -> float:
@@ -117,8 +132,10 @@ def _ratio(values: Sequence[float]) -> tuple[str, ...]:
     return (f"{values[1] / values[0]:.2f}" if values[0] else "",)
 
 
-def _print_layers(title: str, layers: Sequence[PlanLayer], times: Mapping[int, float]) -> None:
-    columns = ("layer", "kind", "MB", "weights MB", "GMACs", "in", *(("estimated ms",) if times else ()))
+def _print_layers(
+    title: str, layers: Sequence[PlanLayer], devices: Sequence[str], times: Mapping[int, Sequence[float]]
+) -> None:
+    columns = ("layer", "kind", "MB", "weights MB", "GMACs", "in", *(f"ms {device}" for device in devices))
     rows = [
         (
             layer.label,
@@ -127,7 +144,7 @@ def _print_layers(title: str, layers: Sequence[PlanLayer], times: Mapping[int, f
             f"{layer.weight_bytes / 1e6:.2f}",
             f"{layer.macs / 1e9:.3f}" if layer.macs else "",
             layer.precision.value if layer.precision else "",
-            *((f"{times[id(layer)]:.4f}",) if times else ()),
+            *(f"{milliseconds:.4f}" for milliseconds in times.get(id(layer), ())),
         )
         for layer in layers
     ]

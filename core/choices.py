@@ -84,6 +84,14 @@ class Method(str, Enum):
     MAX = "max"
 
 
+class Place(str, Enum):
+    """The linear layers to quantize: all, those that cost nothing on any device, or those that pay on a device."""
+
+    ALL = "all"
+    FREE = "free"
+    DEVICE = "device"
+
+
 class DeviceName(str, Enum):
     """The devices of the table, as they are called on the command line."""
 

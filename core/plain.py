@@ -16,7 +16,7 @@ import msgspec
 def to_plain(value: Any) -> Any:
     """`value` in dictionaries, lists, strings, numbers and None; NaN and infinity, which JSON does not have, are None.
 
-    Dataclasses, structs, enums and paths become what they hold.
+    Dataclasses, structs, enums and paths become what they hold; sets are sorted.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return to_plain(asdict(value))
@@ -26,6 +26,8 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(to_plain, value))
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Method, Precision, TensorRTRelease
+from ..core.choices import Method, Place, Precision, TensorRTRelease
 from ..core.errors import LintError, ManifestError
 from ..core.manifest import FILE_NAME, Manifest, add_artifacts, check_artifact, find_manifest, read_manifest
 from ..core.reading import is_file, is_folder
@@ -108,8 +108,14 @@ def calibrate(
         if artifact.precision is Precision.INT8:
             kept = str(artifact.options.get("kept", ""))
             method = next((one for one in Method if one.value == artifact.options.get("method")), settings.method)
-            settings = QuantizeOptions(method, keep=tuple(filter(None, kept.split(","))))
+            settings = QuantizeOptions(method, keep=tuple(filter(None, kept.split(","))), **_read_place(artifact))
     return quantize(manifest.folder, Clips(clips), settings, progress=progress, notify=notify).artifact
+
+
+def _read_place(artifact: Artifact) -> dict[str, str]:
+    """The option that an INT8 file was placed by; one of an older release has all layers in INT8."""
+    place = str(artifact.options.get("place", Place.ALL.value))
+    return {"place" if place in list(Place) else "device": place}
 
 
 def _find_source(source: Path | str | Artifact | None, precision: Precision | None) -> _Source:

@@ -28,33 +28,33 @@ from .latency import read_verdicts
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """`device` has the latency on it estimated; `save` is a file that the plans are written to as JSON."""
+    """`devices` have the latency on them estimated; `save` is a file that the plans are written to as JSON."""
 
-    device: DeviceName | str | None = None
+    devices: Sequence[DeviceName | str] = ()
     save: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan of each file, with an estimate of each where a device was named.
+    """The plan of each file, with its estimate on each device that was named.
 
-    `verdict` says whether INT8 is worth it on the device, where one of two files is FP16 and the other INT8;
+    `verdicts` say for each device whether INT8 is worth it there, where one of two files is FP16 and the other INT8;
     `measured` what `bench` measured of an INT8 file among them.
     """
 
     plans: tuple[EnginePlan, ...]
-    estimates: tuple[LatencyEstimate, ...] = ()
-    verdict: Verdict | None = None
+    estimates: tuple[tuple[LatencyEstimate, ...], ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     measured: tuple[MeasuredVerdict, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The plans as a JSON document, every layer."""
         return {
-            **({"verdict": self.verdict} if self.verdict else {}),
+            **({"verdicts": self.verdicts} if self.verdicts else {}),
             **({"measured": self.measured} if self.measured else {}),
             "plans": [
-                {**made.document(), **({"estimate": estimated.document()} if estimated else {})}
-                for made, estimated in zip_longest(self.plans, self.estimates)
+                {**made.document(), **({"estimates": [one.document() for one in estimates]} if estimates else {})}
+                for made, estimates in zip_longest(self.plans, self.estimates)
             ],
         }
 
@@ -79,14 +79,15 @@ def plan(
     paths = [Path(model) for model in ((models,) if isinstance(models, (str, Path)) else models)]
     if not paths:
         raise OptionError("no model was given", fix="give at least one ONNX file")
-    device = None if options.device is None else DEVICES[choose(DeviceName, options.device, "device")]
+    names = dict.fromkeys(choose(DeviceName, device, "device") for device in options.devices)
+    devices = [DEVICES[name] for name in names]
     with ExitStack() as staging:
         save = None if options.save is None else staging.enter_context(staged_path(Path(options.save)))
         plans = tuple(plan_onnx(path, progress=progress) for path in paths)
-        estimates = () if device is None else tuple(estimate(made, device) for made in plans)
-        pair = None if device is None else _find_pair(plans)
-        verdict = judge(*pair, device) if pair and device else None
-        planned = Planned(plans, estimates, verdict, _read_measured(paths, Reporter(progress, notify)))
+        estimates = tuple(tuple(estimate(made, device) for device in devices) for made in plans) if devices else ()
+        pair = _find_pair(plans)
+        verdicts = tuple(judge(*pair, device) for device in devices) if pair else ()
+        planned = Planned(plans, estimates, verdicts, _read_measured(paths, Reporter(progress, notify)))
         if save is not None:
             save.write_text(to_json(planned.document()), encoding="utf-8")
     return planned

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Graph, Method, Precision, choose
+from ..core.choices import DeviceName, Graph, Method, Place, Precision, choose
 from ..core.errors import OptionError
 from ..core.extras import require_libraries
 from ..core.files import hash_file, staged_set
@@ -19,11 +19,13 @@ from .calibrate import USUAL_CLIPS, FoldedGraphs, measure, quantize_file, reuse_
 from .clips import Clips, list_skipped, note_skipped
 from .latency import read_verdicts
 from .parity import Proof, compare_with, require_parity
+from .placement import Target, place_layers, require_compiler
 from .runners import open_artifact
 from .sensitivity import SENSITIVITY_CLIPS, find_fewest_kept, measure_agreement, open_graph
 
 if TYPE_CHECKING:
     from ..calibration.calibrate import Calibration
+    from ..calibration.placement import Placement
     from ..calibration.sensitivity import LayerNoise
     from ..clips.source import ClipSource, SkippedVideo
     from ..report.bench import Verdict
@@ -37,6 +39,8 @@ HELD_OUT = 5  # each so many-th video is kept from calibration when a target is 
 class QuantizeOptions:
     """How ranges are chosen and which layers stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
 
+    `place` says which layers are quantized at all: what is free, or, where `device` is given, what pays there by its
+    compiled plans; in a file for CPUs all.
     `method` None is percentile, or that of a stored calibration. `keep` are patterns of layers left unquantized. With
     `sensitivity` the layers are ranked by their share of the output's error. For `target_agreement` the fewest of the
     worst are kept, until the best class agrees with FP32 on this share of clips, a fifth of the videos, held out.
@@ -47,12 +51,15 @@ class QuantizeOptions:
     keep: tuple[str, ...] = ()
     sensitivity: bool = False
     target_agreement: float | None = None
+    place: Place | str | None = None
+    device: DeviceName | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
     """The INT8 file, the calibration behind it, the layers kept, and how close it comes to the FP32 graph on clips.
 
+    `placement` has the layers that are INT8, and, where plans for a device decided, what they gain and cost there.
     `compared_with` is the FP32 file. `work_shares` are the shares of the graph's multiply-accumulates by precision.
     `ranking` has the layers by their share of the output's error, the worst first, where it was asked for.
     `verdicts` say whether INT8 is worth it, by what `bench` measured of this very file.
@@ -61,6 +68,7 @@ class Quantized:
     artifact: Artifact
     calibration: Calibration
     kept: tuple[str, ...]
+    placement: Placement
     work_shares: dict[str, float]
     compared_with: str
     report: ComparisonReport | None
@@ -110,6 +118,17 @@ class _Work:
     graphs: FoldedGraphs
     calibration: Calibration
     kept: frozenset[str]
+    target: Target
+    placement: Placement
+
+    @property
+    def unquantized(self) -> frozenset[str]:
+        return frozenset(layer.name for layer in self.graphs.layers) - self.placement.layers
+
+    def keep(self, kept: frozenset[str], reporter: Reporter) -> _Work:
+        """The same with these layers kept: those that are left in INT8 are placed again."""
+        left = self.placement.layers - kept
+        return replace(self, kept=kept, placement=place_layers(self.graphs.base, left, self.target, reporter))
 
 
 def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
@@ -121,8 +140,11 @@ def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
         )
     if options.method is not None:
         choose(Method, options.method, "method")
-    if choose(Precision, options.base, "base") is Precision.INT8:
+    base = choose(Precision, options.base, "base")
+    if base is Precision.INT8:
         raise OptionError("what stays unquantized cannot be int8", fix="choose fp16 or fp32")
+    if Target.choose(options.place, options.device, base).device is not None:
+        require_compiler()
 
 
 def _open_clips(
@@ -150,15 +172,19 @@ def _calibrate(
     from ..calibration.linear_layers import match_layers
 
     reporter("reading the graphs")
-    graphs = FoldedGraphs.find(manifest, choose(Precision, options.base, "base"))
+    base = choose(Precision, options.base, "base")
+    graphs = FoldedGraphs.find(manifest, base)
     kept = match_layers(graphs.layers, options.keep)
     method = None if options.method is None else choose(Method, options.method, "method")
-    calibration = reuse_calibration(manifest, graphs.reference, clips, method)
-    if calibration is not None:
+    stored = reuse_calibration(manifest, graphs.reference, clips, method)
+    target = Target.choose(options.place, options.device, base)
+    placement = place_layers(graphs.base, frozenset(layer.name for layer in graphs.layers) - kept, target, reporter)
+    if stored is not None:
         reporter.note(f"used the calibration in {manifest.folder}, of the same graph")
-        return _Work(graphs, calibration, kept), True
+        return _Work(graphs, stored, kept, target, placement), True
     assert clips is not None
-    return _Work(graphs, measure(graphs, clips, method or Method.PERCENTILE, reporter), kept), False
+    calibration = measure(graphs, clips, method or Method.PERCENTILE, reporter)
+    return _Work(graphs, calibration, kept, target, placement), False
 
 
 def _rank(work: _Work, clips: Iterable[Clip], reporter: Reporter) -> tuple[LayerNoise, ...]:
@@ -182,7 +208,9 @@ def _keep_worst(
             quantized = quantize_file(work.graphs.reference, work.calibration, kept)  # a CPU computes FP32 faster
             return measure_agreement(expected, quantized, held_out)
 
-        return replace(work, kept=find_fewest_kept(ranking, work.kept, agree, target, reporter))
+        placed = [noise for noise in ranking if noise.layer in work.placement.layers]
+        unquantized = find_fewest_kept(placed, work.unquantized, agree, target, reporter)
+    return work.keep(work.kept | (unquantized - work.unquantized), reporter)
 
 
 def name_int8(manifest: Manifest, base: Precision) -> str:
@@ -203,7 +231,7 @@ def _write(manifest: Manifest, work: _Work, clips: Iterable[Clip] | None, report
     with staged_set(manifest.folder) as staging:
         path = staging.path(name)
         reporter("writing the INT8 graph")
-        model = quantize_file(graphs.base, work.calibration, work.kept)
+        model = quantize_file(graphs.base, work.calibration, work.unquantized)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)
         write_calibration(work.calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))
@@ -213,8 +241,8 @@ def _write(manifest: Manifest, work: _Work, clips: Iterable[Clip] | None, report
         shares = read_graph_work(path).shares
         artifact = replace(artifact, path=manifest.folder / name)
         add_artifacts(staging, replace(manifest, tools=tool_versions()), (artifact,))
-    kept = tuple(sorted(work.kept))
-    return Quantized(artifact, work.calibration, kept, shares, graphs.reference.path.name, report, reused=False)
+    kept, compared_with = tuple(sorted(work.kept)), graphs.reference.path.name
+    return Quantized(artifact, work.calibration, kept, work.placement, shares, compared_with, report, reused=False)
 
 
 def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
@@ -234,6 +262,7 @@ def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
             "base": base.precision.value,
             "method": calibration.method.value,
             "clips": len(calibration.clips),
+            "place": work.target.name,
             "kept": ",".join(sorted(work.kept)),
         },
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...core.choices import Precision
+from ...core.choices import Place, Precision
 from ...core.errors import ManifestError, QuantizationError, RunnerError
 from ...core.extras import needing_extra
 from ...core.plain import to_plain
@@ -180,10 +180,12 @@ def _write_command(
     """The patterns of `layers`, and the command that keeps them and what was kept before; "" where no layer is left."""
     from ...calibration.linear_layers import shorten_names
 
-    kept = {layer.name for layer in graph.linear if layer.name not in graph.layers} | set(layers)
-    command = ["dualexport", "int8", str(manifest.folder)]
+    unquantized = {layer.name for layer in graph.linear if layer.name not in graph.layers} | set(layers)
+    is_free = artifact.options.get("place") == Place.FREE.value
+    kept = {*str(artifact.options["kept"]).split(","), *layers} if is_free else unquantized
+    command = ["dualexport", "int8", str(manifest.folder), "--place", (Place.FREE if is_free else Place.ALL).value]
     for pattern in shorten_names(graph.linear, kept):
         command += ["--keep-fp16", pattern]
     if artifact.options.get("base") == Precision.FP32.value:
         command += ["--base", Precision.FP32.value]
-    return shorten_names(graph.linear, layers), shlex.join(command) if len(kept) < len(graph.linear) else ""
+    return shorten_names(graph.linear, layers), shlex.join(command) if len(unquantized) < len(graph.linear) else ""

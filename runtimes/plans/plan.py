@@ -14,7 +14,7 @@ from typing import Any
 from ...core.choices import Precision
 from .layer_kind import LayerKind, dequantizes_first, precision_in_tactic
 
-PLAN_FORMAT = 1  # of the JSON document; raised when a reader of the former would misread it
+PLAN_FORMAT = 2  # of the JSON document; raised when a reader of the former would misread it
 
 ITEM_BYTES: Mapping[str, int] = {
     "float32": 4,

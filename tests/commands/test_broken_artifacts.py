@@ -27,7 +27,7 @@ def demo(demo: Path, shared: SharedFolders) -> Path:
     def calibrate(root: Path) -> None:
         shutil.copytree(demo, root / "demo")
         np.save(root / "clip.npy", render_pattern(1, 16, 224, 224)[None])
-        succeed("int8", root / "demo", "--clips", root / "clip.npy")
+        succeed("int8", root / "demo", "--clips", root / "clip.npy", "--place", "all")
 
     return shared.copy_of("calibrated-demo", calibrate) / "demo"
 

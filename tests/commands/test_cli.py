@@ -276,7 +276,9 @@ def test_plan_prints_saves_and_compares(exported: Path, tmp_path: Path, capsys: 
         [exported / f"dualformer-n.{precision}.onnx" for precision in ("fp32", "fp16")],
         tmp_path / "plan.json",
     )
-    code, out, _ = run(capsys, "plan", *models, "--device", "agx-orin", "--save", saved, "--json")
+    code, out, _ = run(
+        capsys, "plan", *models, "--device", "agx-orin", "--device", "rtx-4090", "--save", saved, "--json"
+    )
     document = json.loads(out)
     assert code == 0
     assert json.loads(saved.read_text()) == document
@@ -284,8 +286,9 @@ def test_plan_prints_saves_and_compares(exported: Path, tmp_path: Path, capsys: 
     assert first["work_shares"]["fp32"] > 0.999
     assert second["work_shares"]["fp16"] > 0.999
     assert (first["fused_attentions"], second["fused_attentions"]) == (0, 8)
-    assert first["estimate"]["device"] == "agx-orin"
-    assert first["estimate"]["estimated_ms"] > second["estimate"]["estimated_ms"] > 0
+    assert [one["device"] for one in first["estimates"]] == ["agx-orin", "rtx-4090"]
+    for before, after in zip(first["estimates"], second["estimates"], strict=True):
+        assert before["estimated_ms"] > after["estimated_ms"] > 0
 
 
 def test_lint_passes_what_onnx_wrote_and_names_what_it_refuses(

@@ -22,6 +22,7 @@ from support.engines import require_builder
 from support.shared import SharedFolders
 
 FEW_CLIPS, MANY_CLIPS = 4, 20
+ALL = ("--place", "all")
 PEAK_SCRIPT = """
 import resource, sys
 import numpy as np
@@ -51,7 +52,7 @@ def calibrated(exported: Path, shared: SharedFolders) -> Path:
     def calibrate(root: Path) -> None:
         shutil.copytree(exported, root / "dualformer-n")
         np.save(root / "videos.npy", np.stack([render_pattern(seed, 16, 224, 224) for seed in (1, 2)]))
-        succeed("int8", root / "dualformer-n", "--clips", root / "videos.npy")
+        succeed("int8", root / "dualformer-n", "--clips", root / "videos.npy", *ALL)
 
     return shared.copy_of("calibrated", calibrate) / "dualformer-n"
 
@@ -78,7 +79,8 @@ def test_the_int8_file_and_its_calibration_are_in_the_folder(calibrated: Path) -
     assert entry["path"] == "dualformer-n.int8.onnx"
     assert entry["sha256"] == hash_file(calibrated / entry["path"])
     assert entry["parent"] == hash_file(calibrated / "dualformer-n.fp16.onnx")
-    assert (entry["options"]["base"], entry["options"]["clips"], entry["options"]["kept"]) == ("fp16", 2, "")
+    options = {name: entry["options"][name] for name in ("base", "clips", "kept", "place")}
+    assert options == {"base": "fp16", "clips": 2, "kept": "", "place": "all"}
     calibration = json.loads((calibrated / "calibration.json").read_text())
     assert calibration["graph"] == hash_file(calibrated / "dualformer-n.fp32.onnx")
     assert [clip["name"] for clip in calibration["clips"]] == ["videos.npy[0]", "videos.npy[1]"]
@@ -118,7 +120,7 @@ def test_layers_that_read_the_same_tensor_share_its_pair(calibrated: Path) -> No
 
 
 def test_the_share_of_int8_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "int8", copy, "--json")
+    code, out, err = run(capsys, "int8", copy, *ALL, "--json")
     result = json.loads(out)
     assert code == 0
     assert result["reused_calibration"] is True
@@ -129,23 +131,23 @@ def test_the_share_of_int8_is_told(copy: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_was_measured_of_the_same_files_is_said(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Whether INT8 is worth it was not measured" in run(capsys, "int8", copy)[1]
+    assert "Whether INT8 is worth it was not measured" in run(capsys, "int8", copy, *ALL)[1]
     timed = [
         {**make_latency(name, clip_ms, 1.0, hash_file(copy / name)), "clip_ms": clip_ms}
         for name, clip_ms in (("dualformer-n.fp16.onnx", 170.0), ("dualformer-n.int8.onnx", 211.0))
     ]
     (copy / "bench.json").write_text(json.dumps(make_bench(*timed)))
-    out = run(capsys, "int8", copy)[1]
+    out = run(capsys, "int8", copy, *ALL)[1]
     assert "INT8 is not worth it on the CPU with ONNX Runtime (x86): keep FP16" in out
     assert "was not measured" not in out
-    (verdict,) = json.loads(run(capsys, "int8", copy, "--json")[1])["verdicts"]
+    (verdict,) = json.loads(run(capsys, "int8", copy, *ALL, "--json")[1])["verdicts"]
     assert verdict["on_gpu"] is False
-    another_file = run(capsys, "int8", copy, "--json", "--keep-fp16", "*.fc2")[1]
+    another_file = run(capsys, "int8", copy, *ALL, "--json", "--keep-fp16", "*.fc2")[1]
     assert json.loads(another_file)["verdicts"] == []
 
 
 def test_kept_layers_stay_as_they_were_and_are_recorded(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "int8", copy, "--keep-fp16", "*.fc2", "--keep-fp16", "blocks.0.0.*", "--json")
+    code, out, _ = run(capsys, "int8", copy, *ALL, "--keep-fp16", "*.fc2", "--keep-fp16", "blocks.0.0.*", "--json")
     kept = json.loads(out)["kept"]
     assert code == 0
     assert len(kept) == 11
@@ -190,7 +192,7 @@ def test_a_calibration_of_another_graph_is_refused(copy: Path, capsys: pytest.Ca
     path = copy / "calibration.json"
     path.write_text(path.read_text().replace(hash_file(copy / "dualformer-n.fp32.onnx"), "0" * 64))
     before = (copy / "dualformer-n.int8.onnx").read_bytes()
-    assert_refused(run(capsys, "int8", copy), "was measured on another graph")
+    assert_refused(run(capsys, "int8", copy, *ALL), "was measured on another graph")
     assert (copy / "dualformer-n.int8.onnx").read_bytes() == before
 
 
@@ -250,6 +252,36 @@ def test_interrupting_leaves_what_was_there(copy: Path, tmp_path: Path) -> None:
     assert {path.name: hash_file(path) for path in copy.iterdir()} == before
 
 
+def test_by_default_nothing_is_quantized_that_would_cost_a_layer_or_a_byte(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = json.loads(run(capsys, "int8", copy, "--json")[1])
+    layers = read_layers(copy / "dualformer-n.int8.onnx")
+    placed = {name for name, nodes in layers.items() if "Unsqueeze" in nodes}
+    assert set(result["placement"]["layers"]) == placed == {name for name in layers if name.endswith("kv")}
+    assert (result["kept"], result["file"]["options"]["place"]) == ([], "free")
+    require_builder()
+    models = [copy / f"dualformer-n.{precision}.onnx" for precision in ("fp16", "int8")]
+    half, int8 = json.loads(run(capsys, "plan", *models, "--json", "--require", "int8")[1])["plans"]
+    assert int8["layer_count"] <= half["layer_count"]
+    assert int8["moved_mb"] < half["moved_mb"]
+    assert int8["fused_attentions"] == 8
+
+
+def test_layers_placed_for_a_device_are_estimated_faster_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    require_builder()
+    code, out, _ = run(capsys, "int8", copy, "--device", "orin-nano", "--keep-fp16", "blocks.3.*", "--json")
+    result = json.loads(out)
+    placement = result["placement"]
+    assert code == 0
+    assert placement["placed_ms"] < placement["rest_ms"]
+    assert not [name for name in placement["layers"] if name.startswith("blocks.3.")]
+    assert all((gain["saved_ms"] > 0) == gain["chosen"] for gain in placement["gains"])
+    models = [copy / f"dualformer-n.{precision}.onnx" for precision in ("fp16", "int8")]
+    (verdict,) = json.loads(run(capsys, "plan", *models, "--device", "orin-nano", "--json")[1])["verdicts"]
+    assert verdict["speedup"] == pytest.approx(placement["rest_ms"] / placement["placed_ms"])
+
+
 def test_the_plan_keeps_attention_fused_and_moves_no_more_than_it_did(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,7 +328,7 @@ def test_an_int8_engine_of_t_that_selects_frames_computes_what_its_graph_asks_fo
     require_builder()
     np.save(tmp_path / "clip.npy", render_pattern(1, 32, 224, 224)[None])
     folder = shutil.copytree(size_t, tmp_path / "dualformer-t")
-    assert run(capsys, "int8", folder, "--clips", tmp_path / "clip.npy")[0] == 0
+    assert run(capsys, "int8", folder, "--clips", tmp_path / "clip.npy", *ALL)[0] == 0
     code, out, _ = run(capsys, "trt", folder, "--int8", "--json")
     engine = json.loads(out)["engine"]["options"]
     assert code == 0

@@ -87,4 +87,4 @@ def test_clips_calibrate_by_the_settings_of_the_int8_file_that_is_there(
     write_manifest(manifest.with_artifact(int8), manifest.path)
     with pytest.raises(QuantizationError):
         calibrate(copy, video)
-    assert asked == [QuantizeOptions(), QuantizeOptions(Method.MSE, keep=("blocks.0.0.mlp.fc1", "head"))]
+    assert asked == [QuantizeOptions(), QuantizeOptions(Method.MSE, keep=("blocks.0.0.mlp.fc1", "head"), place="all")]

@@ -36,11 +36,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_several_files_are_planned_estimated_and_saved(compiled: list[Path], tmp_path: Path) -> None:
     models, saved = (tmp_path / "a.int8.onnx", tmp_path / "a.fp16.onnx"), tmp_path / "plan.json"
-    planned = planning.plan(models, planning.PlanOptions("agx-orin", saved))
+    planned = planning.plan(models, planning.PlanOptions(("agx-orin", "l4", "agx-orin"), saved))
     assert compiled == list(models)
-    assert [one.device.name for one in planned.estimates] == [DeviceName.AGX_ORIN] * 2
-    assert planned.verdict is not None
-    assert planned.verdict.speedup == pytest.approx(2.0)  # of the INT8 file, though it was named first
+    devices = [DeviceName.AGX_ORIN, DeviceName.L4]
+    assert [[one.device.name for one in of_plan] for of_plan in planned.estimates] == [devices, devices]
+    assert [verdict.device for verdict in planned.verdicts] == devices
+    assert planned.verdicts[0].speedup == pytest.approx(2.0)  # of the INT8 file, though it was named first
     assert [one["model"] for one in json.loads(saved.read_text())["plans"]] == ["m.onnx", "m.onnx"]
     planned.require("fp16")
     with pytest.raises(EngineError, match="asks for no int8"):
@@ -49,7 +50,7 @@ def test_several_files_are_planned_estimated_and_saved(compiled: list[Path], tmp
 
 def test_one_file_without_a_device_has_no_estimate(compiled: list[Path], tmp_path: Path) -> None:
     planned = planning.plan(str(tmp_path / "a.fp16.onnx"))
-    assert (len(compiled), len(planned.plans), planned.estimates, planned.verdict) == (1, 1, (), None)
+    assert (len(compiled), len(planned.plans), planned.estimates, planned.verdicts) == (1, 1, (), ())
 
 
 def test_what_cannot_be_saved_is_refused_before_anything_is_compiled(compiled: list[Path], tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_what_cannot_be_saved_is_refused_before_anything_is_compiled(compiled: l
     with pytest.raises(OutputError):
         planning.plan(tmp_path / "a.onnx", planning.PlanOptions(save=tmp_path / "plan.json"))
     with pytest.raises(OptionError, match="'gx' is no device"):
-        planning.plan(tmp_path / "a.onnx", planning.PlanOptions("gx"))
+        planning.plan(tmp_path / "a.onnx", planning.PlanOptions(("gx",)))
     with pytest.raises(OptionError, match="no model"):
         planning.plan(())
     assert compiled == []
