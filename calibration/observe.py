@@ -16,6 +16,7 @@ from ..core.errors import ClipError, QuantizationError
 from ..core.reporter import Progress
 from ..core.runner import Runner
 from ..core.types import Array, Clip
+from ..graphs.batch import fix_batch, read_batches
 from .histogram import InputObserver
 from .linear_layers import LinearLayer
 
@@ -44,8 +45,10 @@ def make_observable(model: ModelProto, layers: Sequence[LinearLayer]) -> ModelPr
     """A copy of `model` that puts out, for the tensor number i which `layers` read, `rows/i`, `low/i` and `high/i`."""
     observable = ModelProto()
     observable.CopyFrom(model)
+    batches = read_batches(model)
+    fix_batch(observable, batches and batches[0])
     graph = observable.graph
-    shapes = _infer_shapes(model)
+    shapes = _infer_shapes(observable)
     for name, value in (("observe/first", [0]), ("observe/runs", [1]), ("observe/end", [1 << 40])):
         graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
     for index, tensor in enumerate(list_inputs(layers)):
@@ -117,7 +120,7 @@ def _add(observers: Mapping[str, InputObserver], values: Mapping[str, Array], cl
 
 
 def fill_batch(clip: Clip, runner: Runner) -> Array:
-    """The clip as the runner's input; where that takes several clips, the same one in each place."""
+    """The clip as the runner's input; where that takes several clips at least, the same one in each place."""
     spec = runner.inputs[0]
     values = clip.network_input(spec.dtype)
     if values.shape != spec.shape[1:]:
@@ -125,7 +128,7 @@ def fill_batch(clip: Clip, runner: Runner) -> Array:
             f"{clip.name}: the clip is {values.shape}, the network takes {spec.shape[1:]}",
             fix="give videos, or clips of the network's size",
         )
-    return np.ascontiguousarray(np.broadcast_to(values, spec.shape))
+    return np.ascontiguousarray(np.broadcast_to(values, (spec.batches[0], *values.shape)))
 
 
 def _choose_step(rows: int, channels: int) -> int:

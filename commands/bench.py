@@ -29,7 +29,11 @@ def bench(
     against: Annotated[str, typer.Option(metavar="all|fp16,...", help="Which artifacts: precisions or files.")] = "all",
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=MOST_BATCH, help="Only artifacts that were exported with this batch; may be repeated."),
+        typer.Option(
+            min=1,
+            max=MOST_BATCH,
+            help="Batches to measure, of artifacts that take them; may be repeated. Default: the largest.",
+        ),
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, max=3600.0, help="To measure each artifact for, after its warm-up.")

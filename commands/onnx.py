@@ -17,7 +17,7 @@ from ..pipeline.export import FLOATS, Exported, ExportOptions, export
 from ..pipeline.load import Network, load, load_demo
 from . import console
 from .int8 import print_quantized
-from .options import MOST_BATCH, MOST_SEED, Clips, Json, LogitTolerance, SkipUnreadable, Views
+from .options import MOST_SEED, Clips, Json, LogitTolerance, SkipUnreadable, Views, parse_batches
 
 EPILOG = "Example:\n\ndualexport onnx --model demo --clips videos/labels.csv"
 
@@ -58,7 +58,14 @@ def onnx(
         list[Precision] | None,
         typer.Option(help="May be repeated. Default: fp32 and fp16. Int8 needs --clips and is made from those two."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Clips an inference; fixed in the file.")] = 1,
+    batch: Annotated[
+        int,
+        typer.Option(
+            parser=parse_batches,
+            metavar="N|N-M",
+            help="Clips an inference: a number, or a range of which any is taken.",
+        ),
+    ] = 1,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the random weights.")] = 0,
     stts: Annotated[

@@ -31,6 +31,17 @@ Clips = Annotated[
         "Without it: a generated moving pattern.",
     ),
 ]
+
+
+def parse_batches(text: str) -> int | tuple[int, int]:
+    """`4`, or `1-8` for any batch from 1 to 8."""
+    least, dash, most = str(text).partition("-")
+    numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in ((least, most) if dash else (least,))]
+    if not all(1 <= number <= MOST_BATCH for number in numbers) or (dash and numbers[0] >= numbers[1]):
+        raise typer.BadParameter(f"{text!r} is neither a number from 1 to {MOST_BATCH} nor a range like 1-8")
+    return (numbers[0], numbers[1]) if dash else numbers[0]
+
+
 Views = Annotated[int, typer.Option(min=1, max=MOST_VIEWS, help="Views of each video, evenly placed in time.")]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without videos that do not decode.")]
 LogitTolerance = Annotated[

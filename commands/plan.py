@@ -12,7 +12,7 @@ from ..core.choices import DeviceName, Precision
 from ..runtimes.plans.devices import ASSUMPTIONS
 from ..runtimes.plans.layer_kind import LayerKind
 from . import console
-from .options import Json
+from .options import MOST_BATCH, Json
 
 if TYPE_CHECKING:
     from ..runtimes.plans.devices import LatencyEstimate
@@ -41,6 +41,9 @@ def plan(
         Precision | None,
         typer.Option(help="Exit with 1 when less of the (last) model became this than its graph asks for."),
     ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=MOST_BATCH, help="Of files that take a range. Default: the largest.")
+    ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plans as JSON, every layer.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +56,7 @@ def plan(
         raise typer.BadParameter("give one model, or two to compare", param_hint="MODEL")
     from ..pipeline import plan as planning
 
-    options = planning.PlanOptions(device or (), save)
+    options = planning.PlanOptions(device or (), save, batch)
     with console.show_progress() as reporter:
         planned = planning.plan(models, options, progress=reporter.progress, notify=reporter.note)
     if as_json:

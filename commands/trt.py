@@ -11,7 +11,7 @@ import typer
 from ..core.choices import Compatibility, Precision
 from ..pipeline.build import BuildOptions, Built, build, calibrate
 from . import console
-from .options import Json
+from .options import MOST_BATCH, Json
 
 EPILOG = "Example:\n\ndualexport trt dualformer-demo.tar.gz --fp16"
 
@@ -53,6 +53,10 @@ def trt(
     optimization_level: Annotated[
         int | None, typer.Option(min=0, max=5, help="More tries more kernels, and takes longer. TensorRT's default: 3.")
     ] = None,
+    batch_opt: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_BATCH, help="Of a file that takes a range: the batch to be fastest with."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(metavar="sm86,sm89", help="Build for these RTX GPUs ahead of time, with TensorRT for RTX."),
@@ -89,6 +93,7 @@ def trt(
         timing_cache=timing_cache,
         verbose=verbose,
         strict=strict,
+        optimal_batch=batch_opt,
     )
     with console.show_progress() as reporter:
         graph = None if clips is None else calibrate(source, clips, progress=reporter, notify=reporter.note)

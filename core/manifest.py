@@ -278,8 +278,8 @@ def _artifact_document(artifact: Artifact, folder: Path) -> ArtifactDocument:
         graph=artifact.graph,
         path=artifact.path.relative_to(folder).as_posix(),
         sha256=artifact.sha256,
-        inputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape) for spec in artifact.inputs),
-        outputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape) for spec in artifact.outputs),
+        inputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in artifact.inputs),
+        outputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in artifact.outputs),
         parent=artifact.parent,
         options=dict(artifact.options),
     )
@@ -325,8 +325,8 @@ def _parse_artifact(entry: ArtifactDocument, folder: Path) -> Artifact:
         graph=entry.graph,
         path=folder / entry.path,
         sha256=entry.sha256,
-        inputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape) for spec in entry.inputs),
-        outputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape) for spec in entry.outputs),
+        inputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in entry.inputs),
+        outputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in entry.outputs),
         parent=entry.parent,
         options=entry.options,
     )

@@ -76,12 +76,13 @@ class PreprocessingDocument(Struct):
             raise ValueError(f"clips of {self.frames} frames of {self.size}x{self.size} need more than 1 GiB each")
 
 
-class SpecDocument(Struct):
-    """An input or output: the shape is static, the first dimension is the batch."""
+class SpecDocument(Struct, omit_defaults=True):
+    """An input or output: the first dimension is the batch, or the largest one where there is a least one."""
 
     name: Name
     dtype: Annotated[str, Meta(pattern="^(float(16|32|64)|u?int(8|16|32|64)|bool)$")]
     shape: Annotated[tuple[Extent, ...], Meta(max_length=8)]
+    least_batch: Extent | None = None
 
     def __post_init__(self) -> None:
         size = 1
@@ -89,6 +90,8 @@ class SpecDocument(Struct):
             size *= extent
         if size > MAX_INPUT_BYTES:
             raise ValueError(f"{self.name} of {self.shape} needs more than 8 GiB")
+        if self.least_batch is not None and not (self.shape and self.least_batch < self.shape[0]):
+            raise ValueError(f"{self.name} takes batches from {self.least_batch} to those of {self.shape}")
 
 
 class ArtifactDocument(Struct):

@@ -76,7 +76,7 @@ def open_noting(runner: Runner, note: Notify) -> Iterator[Runner]:
 
 
 def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:
-    """Logits (clips, classes) of any number of clips: runs of the runner's batch size, the last one filled up.
+    """Logits (clips, classes) of any number of clips: runs of the runner's largest batch, the last one filled up.
 
     Raises ClipError for a clip of another shape or type than the runner's input.
     """
@@ -85,7 +85,7 @@ def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:
     rows = []
     for start in range(0, len(clips), batch):
         part = [take_input(clip, spec.dtype, spec.shape[1:]) for clip in clips[start : start + batch]]
-        filled = part + [part[-1]] * (batch - len(part))
+        filled = part + [part[-1]] * (spec.batches[0] - len(part))
         output = runner.infer({spec.name: np.stack(filled)})[runner.outputs[0].name]
         rows.append(output[: len(part)])
     return np.concatenate(rows)

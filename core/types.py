@@ -22,11 +22,24 @@ LOGITS = "logits"  # the name of a network's first output
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """An input or output of an artifact: its name, NumPy dtype name and static shape."""
+    """An input or output of an artifact: its name, NumPy dtype name and shape, whose first extent is the batch.
+
+    Where any batch of a range is taken, `least_batch` is the smallest and `shape[0]` the largest.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    least_batch: int | None = None
+
+    @property
+    def batches(self) -> range:
+        """The batches that are taken."""
+        return range(self.shape[0] if self.least_batch is None else self.least_batch, self.shape[0] + 1)
+
+    def fits(self, values: Array) -> bool:
+        """True for values of this type and shape."""
+        return values.dtype == self.dtype and values.shape[1:] == self.shape[1:] and len(values) in self.batches
 
 
 @dataclass(frozen=True, slots=True)

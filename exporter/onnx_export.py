@@ -22,7 +22,9 @@ from ..core.errors import ExportError
 from ..core.files import hash_file
 from ..core.reporter import Progress, no_progress
 from ..core.types import Artifact, TensorSpec
+from ..graphs.batch import free_batch
 from .dualformer.network import DualFormer
+from .folding.layers import Attend
 from .variants import make_variant
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
@@ -36,6 +38,8 @@ REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 class OnnxOptions:
     """What the file computes with and puts out, and how it is written: clips an inference, and the ONNX operator set.
 
+    With `least_batch` the file takes any batch from that to `batch`.
+
     With selection the token frames that the network selected are a second output. `dividing_behind` are the layers
     that `half_precision.find_dividing_behind` found on clips; they matter to the folded graph in FP16.
     """
@@ -44,6 +48,7 @@ class OnnxOptions:
     precision: Precision = Precision.FP32
     input_type: InputType = InputType.FLOAT32
     batch: int = 1
+    least_batch: int | None = None
     opset: int = OPSETS[-1]
     with_selection: bool = False
     dividing_behind: frozenset[str] = frozenset()
@@ -71,11 +76,18 @@ def export_onnx(
         with_selection=options.with_selection,
         dividing_behind=options.dividing_behind,
     )
-    shape = (options.batch, *network.config.input_shape(options.input_type))
-    example = torch.zeros(shape, dtype=getattr(torch, options.input_type.value))
+    rest = network.config.input_shape(options.input_type)
+    traced_batch = options.batch
+    if options.least_batch is not None:
+        traced_batch = _choose_traced_batch(rest)
+        for attend in (module for module in variant.modules() if isinstance(module, Attend)):
+            attend.clips = traced_batch
+    example = torch.zeros((traced_batch, *rest), dtype=getattr(torch, options.input_type.value))
     traced = trace_network(variant, example, [spec.name for spec in outputs], options.opset)
     progress(f"simplifying the {name}")
     model = simplify_graph(traced)
+    if options.least_batch is not None:
+        free_batch(model, traced_batch, (options.least_batch, options.batch))
     nodes = len(model.graph.node)
     path.write_bytes(model.SerializeToString())
     del traced, model, variant  # a copy of the weights each; the check needs the room for its own
@@ -87,7 +99,7 @@ def export_onnx(
         graph=options.graph,
         path=path,
         sha256=hash_file(path),
-        inputs=(TensorSpec(INPUT, options.input_type.value, shape),),
+        inputs=(TensorSpec(INPUT, options.input_type.value, (options.batch, *rest), options.least_batch),),
         outputs=outputs,
         parent=parent,
         options={"opset": options.opset, "nodes": nodes},
@@ -189,7 +201,7 @@ def check_model(path: Path) -> None:
 
 
 def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec, ...]:
-    logits = TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes))
+    logits = TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes), options.least_batch)
     if not options.with_selection:
         return (logits,)
     kept = network.config.kept_frames
@@ -198,7 +210,12 @@ def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec
             "the network selects no frames that could be an output",
             fix="select some, for example with --stts T0:0.5, or leave --with-selection out",
         )
-    return (logits, TensorSpec(KEPT_FRAMES, "int32", (options.batch, kept)))
+    return (logits, TensorSpec(KEPT_FRAMES, "int32", (options.batch, kept), options.least_batch))
+
+
+def _choose_traced_batch(clip_shape: Sequence[int]) -> int:
+    """A prime that no extent of the network has in it: what it divides in a traced shape, the batch is in."""
+    return next(prime for prime in (11, 13, 17, 19, 23) if all(extent % prime for extent in clip_shape))
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -12,6 +12,7 @@ from ..core.choices import Graph, Precision
 from ..core.errors import ExportError
 from ..core.files import hash_file
 from ..core.types import Artifact, TensorSpec
+from .batch import read_batches, spec_of_range
 from .load import load_graph
 
 
@@ -20,10 +21,11 @@ def describe_onnx(path: Path) -> Artifact:
 
     Raises GraphError for a file that is not ONNX, ExportError for one whose inputs have no fixed shape.
     """
-    graph = load_graph(path).graph
+    model = load_graph(path)
+    graph, batches = model.graph, read_batches(model)
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
-    outputs = tuple(_spec(value) for value in graph.output)
+    inputs = tuple(_spec(value, batches) for value in graph.input if value.name not in weights)
+    outputs = tuple(_spec(value, batches) for value in graph.output)
     return Artifact("onnx", _precision(graph), Graph.PLAIN, path.absolute(), hash_file(path), inputs, outputs, None)
 
 
@@ -38,9 +40,15 @@ def _precision(graph: onnx.GraphProto) -> Precision:
     return Precision.FP16 if half > elements[onnx.TensorProto.FLOAT] else Precision.FP32
 
 
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+def _spec(value: onnx.ValueInfoProto, batches: tuple[int, int] | None) -> TensorSpec:
     tensor = value.type.tensor_type
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+    if batches is not None and shape[:1] == (0,) and all(shape[1:]):
+        return spec_of_range(value.name, dtype, shape[1:], batches)
     if not all(shape):
-        raise ExportError(f"{value.name} has no fixed shape", fix="export with a fixed batch size and clip length")
-    return TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+        raise ExportError(
+            f"{value.name} has no fixed shape",
+            fix="export it with `dualexport onnx`: --batch 8 for one batch, --batch 1-8 for a range",
+        )
+    return TensorSpec(value.name, dtype, shape)

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from ..core.choices import TensorRTRelease
 from ..core.errors import GraphError
 from ..core.types import Array
+from .batch import fix_batch
 from .load import STANDARD_DOMAINS, infer_shapes, list_nodes, load_graph
 from .tensorrt_support import (
     MAX_DIMENSIONS,
@@ -76,7 +77,9 @@ def lint_onnx(
 
     Raises GraphError when the file is not ONNX.
     """
-    facts = _gather_facts(load_graph(model_path))
+    model = load_graph(model_path)
+    fix_batch(model)
+    facts = _gather_facts(model)
     findings = [*_lint_opset(facts), *_lint_inputs(facts)]
     for node in list_nodes(facts.model.graph):
         name = node.name or f"the {node.op_type} that makes {node.output[0]}"

@@ -12,6 +12,7 @@ import onnx
 
 from ..core.choices import Precision
 from ..core.errors import PlanError
+from .batch import fix_batch
 from .load import infer_shapes, load_graph
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -70,8 +71,12 @@ class GraphWork:
 
 
 def read_graph_work(path: Path) -> GraphWork:
-    """The work in the ONNX file at `path`. Raises GraphError when it is none, PlanError when its inputs are dynamic."""
+    """The work in the ONNX file at `path`, at the largest batch of a range.
+
+    Raises GraphError when it is no ONNX file, PlanError when its inputs are dynamic.
+    """
     model = load_graph(path)
+    fix_batch(model)
     _refuse_dynamic_inputs(model)
     inferred = infer_shapes(model, data_prop=True)
     shapes = _list_shapes(inferred)

@@ -148,7 +148,12 @@ def _list_subjects(
             check_artifact(artifact)
             name = artifact.path.name if counts[artifact.path.name] == 1 else str(artifact.path)
             opened = partial(open_artifact, artifact, cuda_graph=True, notify=notify)
-            subjects.append(Subject(name, artifact.sha256, opened, cuda_graph=options.cuda_graph))
+            taken = artifact.inputs[0].batches
+            subjects += [
+                Subject(name, artifact.sha256, opened, options.cuda_graph, batch)
+                for batch in options.batches or (taken[-1],)
+                if batch in taken
+            ]
     return subjects
 
 
@@ -161,7 +166,7 @@ def _select_artifacts(
         artifact
         for artifact in select_artifacts(manifest, options.against)
         if (formats is None or artifact.format in formats)
-        and (options.batches is None or artifact.inputs[0].shape[0] in options.batches)
+        and (options.batches is None or any(one in artifact.inputs[0].batches for one in options.batches))
     ]
     if not found and (runtimes is None or Runtime.TORCH not in runtimes):
         raise ManifestError(

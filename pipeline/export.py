@@ -37,15 +37,15 @@ OPSETS = range(18, 21)  # TensorRT 10.0 reads up to 20
 class ExportOptions:
     """Which files are written, and how closely they are compared with the PyTorch network.
 
-    INT8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference. With
-    selection the token frames that were kept are a second output. Files are compared on `proof_clips` clips;
-    `tolerance` is the largest logit difference, None for that of each precision.
+    INT8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference, with
+    (1, 8) any number from 1 to 8. With selection the token frames that were kept are a second output. Files are
+    compared on `proof_clips` clips; `tolerance` is the largest logit difference, None for that of each precision.
     """
 
     precisions: Sequence[Precision | str] = FLOATS
     graph: Graph | str = Graph.FOLDED
     input: InputType | str = InputType.FLOAT32
-    batch: int = 1
+    batch: int | tuple[int, int] = 1
     opset: int = OPSETS[-1]
     with_selection: bool = False
     tolerance: float | None = None
@@ -117,9 +117,18 @@ def _check_options(options: ExportOptions, clips: Clips | None) -> tuple[Precisi
         )
     if options.opset not in OPSETS:
         raise OptionError(f"opset {options.opset}", fix=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")
-    if min(options.batch, options.proof_clips) < 1:
-        raise OptionError(f"batch {options.batch} and {options.proof_clips} proof clips", fix="take at least 1 of each")
+    least, most = _bounds(options.batch)
+    if min(most, options.proof_clips) < 1 or (least is not None and not 1 <= least < most):
+        raise OptionError(
+            f"batch {options.batch} and {options.proof_clips} proof clips",
+            fix="take at least 1 of each, and a larger second number of a range",
+        )
     return precisions
+
+
+def _bounds(batch: int | tuple[int, int]) -> tuple[int | None, int]:
+    """The smallest batch of a range, None for one batch, and the largest."""
+    return batch if isinstance(batch, tuple) else (None, batch)
 
 
 def _describe(network: Network, folder: Path) -> Manifest:
@@ -171,11 +180,13 @@ def _write_files(
         from ..exporter.onnx_export import OnnxOptions, export_onnx
     artifacts = []
     for precision in precisions:
+        least, most = _bounds(options.batch)
         variant = OnnxOptions(
             Graph(options.graph),
             precision,
             InputType(options.input),
-            options.batch,
+            most,
+            least,
             options.opset,
             options.with_selection,
         )

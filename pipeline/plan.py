@@ -16,6 +16,7 @@ from ..core.manifest import FILE_NAME, read_manifest
 from ..core.plain import to_json
 from ..core.reading import is_file
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
+from ..graphs.batch import fixed_file
 from ..graphs.work import read_graph_work
 from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.attribution import make_plan
@@ -28,10 +29,14 @@ from .latency import read_verdicts
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """`devices` have the latency on them estimated; `save` is a file that the plans are written to as JSON."""
+    """`devices` have the latency on them estimated; `save` is a file that the plans are written to as JSON.
+
+    `batch` is what files of a range of batches are planned with, by default the largest.
+    """
 
     devices: Sequence[DeviceName | str] = ()
     save: Path | str | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def plan(
     devices = [DEVICES[name] for name in names]
     with ExitStack() as staging:
         save = None if options.save is None else staging.enter_context(staged_path(Path(options.save)))
-        plans = tuple(plan_onnx(path, progress=progress) for path in paths)
+        plans = tuple(plan_onnx(path, options.batch, progress=progress) for path in paths)
         estimates = tuple(tuple(estimate(made, device) for device in devices) for made in plans) if devices else ()
         pair = _find_pair(plans)
         verdicts = tuple(judge(*pair, device) for device in devices) if pair else ()
@@ -93,15 +98,17 @@ def plan(
     return planned
 
 
-def plan_onnx(path: Path, *, progress: Progress = no_progress) -> EnginePlan:
+def plan_onnx(path: Path, batch: int | None = None, *, progress: Progress = no_progress) -> EnginePlan:
     """The plan that the installed TensorRT makes of the ONNX file at `path`; needs no GPU.
 
-    Raises PlanError when the file cannot be read or compiled.
+    A file of a range of batches is planned with `batch`, by default the largest, as if it were a file of that one.
+    Raises PlanError when the file cannot be read or compiled, GraphError for a batch that it does not take.
     """
     from ..runtimes.tensorrt.compile import compile_onnx
 
-    work = read_graph_work(path)
-    return make_plan(path.name, compile_onnx(path, progress=progress), work)
+    with fixed_file(path, batch) as fixed:
+        work = read_graph_work(fixed)
+        return make_plan(path.name, compile_onnx(fixed, progress=progress), work)
 
 
 def _find_pair(plans: Sequence[EnginePlan]) -> tuple[EnginePlan, EnginePlan] | None:

@@ -40,12 +40,16 @@ class Copies(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Something to measure: `open` loads it, which is timed; `cuda_graph` has its wall time taken by a graph."""
+    """Something to measure: `open` loads it, which is timed; `cuda_graph` has its wall time taken by a graph.
+
+    `batch` is that of the runs, by default the largest that it takes.
+    """
 
     name: str
     sha256: str | None
     open: Callable[[], TimedRunner]
     cuda_graph: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +147,19 @@ def benchmark(subjects: Sequence[Subject], timing: Timing, progress: Progress = 
     return Measurement(subjects[0].name, results, tuple(_warn(results)), under_load)
 
 
-def make_feeds(runner: Runner, seed: int) -> dict[str, Array]:
-    """Random inputs as `runner` takes them, never zeros: noise in all of a byte's values, or normal around 0."""
+def make_feeds(runner: Runner, seed: int, batch: int | None = None) -> dict[str, Array]:
+    """Random inputs as `runner` takes them, never zeros: noise in all of a byte's values, or normal around 0.
+
+    `batch` clips, by default as many as it takes.
+    """
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     for spec in runner.inputs:
+        shape = (batch or spec.shape[0], *spec.shape[1:])
         if spec.dtype == "uint8":
-            feeds[spec.name] = random.integers(0, 256, spec.shape, dtype=np.uint8)
+            feeds[spec.name] = random.integers(0, 256, shape, dtype=np.uint8)
         else:
-            feeds[spec.name] = random.standard_normal(spec.shape).astype(spec.dtype)
+            feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
     return feeds
 
 
@@ -232,7 +240,7 @@ class _Run:
     def summarize(self, reference: _Run | None) -> Latency:
         times = [value for one in self.rounds for value in one]
         medians = [statistics.median(one) for one in self.rounds]
-        batch = self.runner.inputs[0].shape[0]
+        batch = self.batch
         p50, p90, p99 = (float(value) for value in np.quantile(times, (0.5, 0.9, 0.99)))
         kept = np.linspace(0, len(times) - 1, min(len(times), MOST_SAMPLES)).astype(int)
         return Latency(
@@ -265,7 +273,12 @@ class _Run:
 
     @property
     def round_clip_ms(self) -> list[float]:
-        return [statistics.median(one) / self.runner.inputs[0].shape[0] for one in self.rounds]
+        return [statistics.median(one) / self.batch for one in self.rounds]
+
+    @property
+    def batch(self) -> int:
+        """Clips of one run."""
+        return len(next(iter(self.feeds.values())))
 
 
 def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
@@ -276,7 +289,7 @@ def _load(subject: Subject, timing: Timing, opened: ExitStack) -> list[_Run]:
     runner = subject.open()
     opened.enter_context(runner)
     load_seconds = clock() - started
-    feeds = make_feeds(runner, timing.seed)
+    feeds = make_feeds(runner, timing.seed, subject.batch)
     with runner.prepared(feeds) as on_device:
         on_gpu = on_device() is not None
     has_graph = isinstance(runner, GraphRunner) and runner.has_graph

@@ -17,6 +17,7 @@ from ..core.choices import Provider
 from ..core.errors import DualExportError, MissingDependencyError, RunnerError
 from ..core.runner import DeviceTime
 from ..core.types import Array, TensorSpec
+from ..graphs.batch import parse_batches, spec_of_range
 from ..graphs.load import GRAPH
 
 ERRORS_ONLY = 3
@@ -53,8 +54,9 @@ class OnnxRunner:
             self._session = onnxruntime.InferenceSession(GRAPH.require(path), options, **arguments)
         self.name = f"ONNX Runtime {onnxruntime.__version__} ({PROVIDER_TITLES[provider]})"
         self._memory = "cpu" if provider is Provider.CPU else "cuda"
-        self.inputs = tuple(read_spec(value, path) for value in self._session.get_inputs())
-        self.outputs = tuple(read_spec(value, path) for value in self._session.get_outputs())
+        batches = parse_batches(self._session.get_modelmeta().custom_metadata_map)
+        self.inputs = tuple(read_spec(value, path, batches) for value in self._session.get_inputs())
+        self.outputs = tuple(read_spec(value, path, batches) for value in self._session.get_outputs())
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch; shapes and types as `inputs` and `outputs` say. Raises RunnerError where it breaks off."""
@@ -151,12 +153,15 @@ def translated(doing: str) -> Iterator[None]:
         raise RunnerError(f"{doing}: {reason}", fix="export it again with `dualexport onnx`") from error
 
 
-def read_spec(value: onnxruntime.NodeArg, path: Path) -> TensorSpec:
-    """An input or output of a session; raises RunnerError for one of another type, or without a fixed shape."""
+def read_spec(value: onnxruntime.NodeArg, path: Path, batches: tuple[int, int] | None) -> TensorSpec:
+    """An input or output of a session; raises RunnerError for one of another type, or of a shape that is not known."""
     if value.type not in NUMPY_TYPES:
         known = ", ".join(NUMPY_TYPES.values())
         raise RunnerError(f"{path.name}: {value.name} is a {value.type}, not one of {known}", fix=FIX)
-    if not all(isinstance(extent, int) and extent > 0 for extent in value.shape):
+    is_ranged = batches is not None and len(value.shape) > 1 and isinstance(value.shape[0], str)
+    if not all(isinstance(extent, int) and extent > 0 for extent in value.shape[is_ranged:]):
         shown = ", ".join(map(str, value.shape))
         raise RunnerError(f"{path.name}: {value.name} has the dynamic shape ({shown})", fix=FIX)
+    if is_ranged and batches is not None:
+        return spec_of_range(value.name, NUMPY_TYPES[value.type], tuple(value.shape[1:]), batches)
     return TensorSpec(value.name, NUMPY_TYPES[value.type], tuple(value.shape))

@@ -10,6 +10,7 @@ import onnxruntime
 
 from ..core.errors import RunnerError
 from ..core.types import LOGITS, Array, Clip
+from ..graphs.batch import fix_batch, read_batches
 from ..graphs.load import load_graph
 from .onnx_runner import ERRORS_ONLY, read_spec, translated
 
@@ -19,6 +20,8 @@ class TappedGraph:
 
     def __init__(self, path: Path, tensors: Mapping[str, str]) -> None:
         model = load_graph(path)
+        if 1 in range(*(read_batches(model) or (0, 0))):
+            fix_batch(model, 1)
         made = {name for node in model.graph.node for name in node.output}
         self.missing = tuple(name for name, tensor in tensors.items() if tensor not in made)
         self._tensors = {name: tensor for name, tensor in tensors.items() if tensor in made}
@@ -30,7 +33,7 @@ class TappedGraph:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        self._input = read_spec(self._session.get_inputs()[0], path)
+        self._input = read_spec(self._session.get_inputs()[0], path, None)
         if self._input.shape[:1] != (1,):
             raise RunnerError(
                 f"{path.name} takes {self._input.shape}, blocks are compared clip by clip", fix="export with --batch 1"

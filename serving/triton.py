@@ -8,7 +8,7 @@ Source: Triton's model_config.proto and its documentation of model repositories.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.choices import TritonBackend
 from ..core.types import TensorSpec
@@ -53,8 +53,13 @@ class ServedNetwork:
 
     @property
     def views(self) -> int:
-        """Clips of one inference: a file of a fixed batch takes so many views of a video."""
-        return self.inputs[0].shape[0]
+        """Views of a video that are one request: as many as the smallest batch."""
+        return self.inputs[0].batches[0]
+
+    @property
+    def most_batch(self) -> int:
+        """Clips up to which the server may put requests together; 0 for a file that takes other batches than these."""
+        return self.inputs[0].shape[0] if self.inputs[0].least_batch == 1 else 0
 
     @property
     def classes(self) -> int:
@@ -63,20 +68,23 @@ class ServedNetwork:
 
 def write_network_config(network: ServedNetwork) -> str:
     """The network's config.pbtxt: exact names, types and extents, one version, a warm-up on random input."""
-    first = network.inputs[0]
+    first, batch = network.inputs[0], network.most_batch
+    warm_dims = first.shape[1:] if batch else first.shape
     warm_up: Message = {
         "key": first.name,
-        "value": {"data_type": Symbol(DATA_TYPES[first.dtype]), "dims": first.shape, "random_data": True},
+        "value": {"data_type": Symbol(DATA_TYPES[first.dtype]), "dims": warm_dims, "random_data": True},
     }
     return write_message(
         {
             "name": network.name,
             "backend": network.backend.value,
             "default_model_filename": MODEL_FILES[network.backend],
-            "max_batch_size": 0,
-            "input": [_tensor(spec) for spec in network.inputs],
+            "max_batch_size": batch,
+            **({"dynamic_batching": {"preferred_batch_size": [batch]}} if batch else {}),
+            "input": [_tensor(spec, batched=batch > 0) for spec in network.inputs],
             "output": [
-                _tensor(spec, labelled=network.labelled and not index) for index, spec in enumerate(network.outputs)
+                _tensor(spec, batched=batch > 0, labelled=network.labelled and not index)
+                for index, spec in enumerate(network.outputs)
             ],
             "instance_group": {
                 "count": network.instances,
@@ -84,7 +92,7 @@ def write_network_config(network: ServedNetwork) -> str:
             },
             "version_policy": {"latest": {"num_versions": 1}},
             "response_cache": {"enable": False},
-            "model_warmup": {"name": "random clips", "batch_size": 1, "inputs": warm_up},
+            "model_warmup": {"name": "random clips", "batch_size": batch or 1, "inputs": warm_up},
         }
     )
 
@@ -96,7 +104,7 @@ def write_clips_config(network: ServedNetwork, most_bytes: int, instances: int) 
         {
             **_python_model(f"{network.name}-clips", instances),
             "input": [_tensor(TensorSpec(VIDEO, "uint8", (-1,)))],
-            "output": [_tensor(TensorSpec(CLIPS, clip.dtype, clip.shape))],
+            "output": [_tensor(TensorSpec(CLIPS, clip.dtype, (network.views, *clip.shape[1:])))],
             "parameters": _parameters(views=network.views, dtype=clip.dtype, most_bytes=most_bytes),
         }
     )
@@ -107,7 +115,7 @@ def write_classes_config(network: ServedNetwork) -> str:
     return write_message(
         {
             **_python_model(f"{network.name}-classes", 1),
-            "input": [_tensor(network.outputs[0])],
+            "input": [_tensor(replace(network.outputs[0], shape=(network.views, network.classes), least_batch=None))],
             "output": [_tensor(TensorSpec(PROBABILITIES, "float32", (network.classes,)), labelled=network.labelled)],
         }
     )
@@ -153,11 +161,13 @@ def _python_model(name: str, instances: int) -> Message:
     }
 
 
-def _tensor(spec: TensorSpec, *, labelled: bool = False) -> Message:
+def _tensor(spec: TensorSpec, *, batched: bool = False, labelled: bool = False) -> Message:
+    """A tensor, without its batch where the server adds it (`batched`), with any where the file takes a range."""
+    whole = spec.shape if spec.least_batch is None else (-1, *spec.shape[1:])
     return {
         "name": spec.name,
         "data_type": Symbol(DATA_TYPES[spec.dtype]),
-        "dims": spec.shape,
+        "dims": whole[1:] if batched else whole,
         **({"label_filename": LABELS_FILE} if labelled else {}),
     }
 

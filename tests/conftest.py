@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from dualexport.clips.synthetic import render_pattern, write_video
@@ -22,6 +24,8 @@ from support.shared import SharedFolders, open_shared_folders, take_own_cores
 from torch import nn
 
 take_own_cores()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a run in the background: commands would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("suite")
 
@@ -78,6 +82,19 @@ def exported(shared: SharedFolders) -> Path:
 def demo(shared: SharedFolders) -> Path:
     """The demo model in FP32 and FP16; tests read it and change nothing."""
     return shared.copy_of("dualformer-demo", lambda folder: succeed("onnx", "--model", "demo", "--output", folder))
+
+
+@pytest.fixture(scope="session")
+def ranged(shared: SharedFolders) -> Path:
+    """The demo model for any batch from 1 to 8, with an INT8 file; `clips.npy` lies beside the folder."""
+
+    def make(root: Path) -> None:
+        folder = root / "dualformer-demo"
+        succeed("onnx", "--model", "demo", "--batch", "1-8", "--input", "uint8", "--output", folder)
+        np.save(root / "clips.npy", np.random.default_rng(0).integers(0, 256, (3, 16, 224, 224, 3), np.uint8))
+        succeed("int8", folder, "--clips", root / "clips.npy")
+
+    return shared.copy_of("ranged", make) / "dualformer-demo"
 
 
 @pytest.fixture(scope="session")

@@ -80,21 +80,30 @@ class ScoreSoftmax(nn.Module):
 class Attend(nn.Module):
     """softmax(q k^T) v on rows, the scale being in q: (queries * sequences, channels) -> the same shape.
 
-    Rows are (token of the sequence, sequence), so all sequences and their heads are views with one stride.
+    Rows are (token of the sequence, sequence), so all sequences and their heads are views with one stride. `clips` is
+    1, or the batch that stands for any when it is traced: a single attention a clip is split for all batches then.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.softmax = ScoreSoftmax()
+        self.clips = 1
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, queries: int, keys: int) -> Tensor:
-        if query.numel() == queries * HEAD_DIM:  # one attention is not fused, a batch of two is: half the queries each
-            queries, key, value = queries // 2, key.repeat(1, 2), value.repeat(1, 2)
+        if (
+            query.numel() == queries * HEAD_DIM * self.clips
+        ):  # one attention is not fused, two are: half the queries each
+            queries, key, value = queries // 2, _twice(key, keys), _twice(value, keys)
         q = query.reshape(queries, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, queries, head_dim)
         k = key.reshape(keys, -1, HEAD_DIM).permute(1, 2, 0)  # (sequences * heads, head_dim, keys)
         v = value.reshape(keys, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, keys, head_dim)
         out: Tensor = self.softmax(q @ k) @ v
         return out.transpose(0, 1).reshape(query.shape)
+
+
+def _twice(rows: Tensor, keys: int) -> Tensor:
+    """Keys or values for two halves of the queries: (keys * sequences, C) -> (keys, 2 * sequences * C)."""
+    return rows.reshape(keys, -1).repeat(1, 2)
 
 
 class SelfAttention(nn.Module):

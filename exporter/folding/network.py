@@ -108,7 +108,8 @@ class FoldedDualFormer(nn.Module):
                 else:
                     x = selector(x, embed.norm(x))
             x = _run_stage(embed.norm(x), blocks, position)
-        tokens = standardize(x).reshape(-1, frames.shape[0], x.shape[-1])  # (tokens, batch, channels)
+        grid = self.config.token_grid(len(self.pos_block) - 1)
+        tokens = standardize(x).reshape(math.prod(grid), -1, x.shape[-1])  # (tokens, batch, channels)
         pooled = tokens.float().mean(dim=0)
         logits: Tensor = self.cls_head(pooled.to(x.dtype)).float()
         return (logits, kept) if self.with_selection and kept is not None else logits

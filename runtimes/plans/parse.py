@@ -18,7 +18,9 @@ from .layer_kind import classify_layer, runs_a_kernel
 from .plan import PlanLayer, PlanTensor
 
 _LAYER_LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]+), (?P<rest>Inputs: \[.*)$")
-_TENSOR = re.compile(r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[\d, ]*)\](?P<rest>[^{}]*)\}")
+_TENSOR = re.compile(
+    r"\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<dims>[-\d, ]*)\](?P<rest>[^{}]*)\}"
+)
 _TACTIC = re.compile(r"TacticName: (?P<tactic>[^,]*),")
 _CONSTANT = re.compile(r"const|_alpha(_|$)|_beta(_|$)")  # in the names of weights, scales and literals
 _ORIGIN = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f\[\s]|$)")

@@ -43,7 +43,10 @@ _PRECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PlanTensor:
-    """A tensor as one compiled layer sees it: a whole tensor, or the part of it that the layer touches."""
+    """A tensor as one compiled layer sees it: a whole tensor, or the part of it that the layer touches.
+
+    An extent that depends on the batch of a range is -1, and the tensor's size is not known.
+    """
 
     name: str
     dims: tuple[int, ...]
@@ -52,7 +55,7 @@ class PlanTensor:
 
     @property
     def elements(self) -> int:
-        return math.prod(self.dims)
+        return 0 if -1 in self.dims else math.prod(self.dims)
 
     @property
     def size_bytes(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.errors import DualExportError, PlanError
+from ...core.errors import DualExportError, EngineError, PlanError
 from ...core.files import StagedSet, hash_file, staged_set
 from ...core.reporter import Progress, no_progress
 from ...core.types import Artifact
@@ -76,6 +76,7 @@ def build_engine(
                 source.path,
                 logger,
                 lambda config: configure(config, options, cache, place.timing_cache),
+                profile=_choose_profile(source, options.optimal_batch),
                 progress=progress,
             )
         except DualExportError as error:
@@ -96,6 +97,24 @@ def build_engine(
         engine = replace(engine, path=path)
         place.add(staged, engine)
     return engine
+
+
+def _choose_profile(source: Artifact, optimal: int | None) -> tuple[int, int, int] | None:
+    """The batches that the engine is built for, fastest with the second of them; None for a file of one batch."""
+    (spec,) = source.inputs
+    if spec.least_batch is None:
+        if optimal is not None:
+            raise EngineError(
+                f"{source.path.name} takes batches of {spec.shape[0]} and no others: there is none to choose",
+                fix="leave --batch-opt out, or export a range with `dualexport onnx --batch 1-8`",
+            )
+        return None
+    if optimal is not None and optimal not in spec.batches:
+        raise EngineError(
+            f"{source.path.name} takes batches of {spec.least_batch} to {spec.shape[0]}, not {optimal}",
+            fix="give --batch-opt one of these",
+        )
+    return spec.least_batch, optimal or spec.shape[0], spec.shape[0]
 
 
 def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
@@ -158,6 +177,7 @@ def _record(place: BuildPlace, options: EngineOptions, plan: EnginePlan | None) 
         jetpack=place.host.jetpack,
         workspace_gib=options.workspace_gib,
         optimization_level=options.optimization_level,
+        optimal_batch=options.optimal_batch,
         layers=len(plan.layers) if plan else 0,
         attentions=plan.attentions if plan else 0,
         fused_attentions=plan.fused_attentions if plan else 0,

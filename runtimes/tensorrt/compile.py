@@ -13,7 +13,7 @@ from typing import Any
 from ...core.errors import PlanError
 from ...core.reporter import Progress, no_progress
 from ..plans.parse import Compilation
-from .library import LINT_FIX, RecordingLogger, compiler_name, parse_network, trt
+from .library import LINT_FIX, ParsedNetwork, RecordingLogger, compiler_name, parse_network, trt
 
 PERCENT = 100
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -42,9 +42,12 @@ def compile_engine(
     logger: RecordingLogger,
     configure: Callable[[Any], None] | None = None,
     *,
+    profile: tuple[int, int, int] | None = None,
     progress: Progress = no_progress,
 ) -> CompiledEngine:
     """Compiles the ONNX file at `path`; `configure` sets what the builder's configuration is to have besides.
+
+    A file of a range of batches needs a `profile`: the smallest, the one to be fastest with, and the largest.
 
     The engine keeps its layers' descriptions, which prove what it computes in. Raises PlanError when TensorRT refuses
     or does not compile the network; what it says last is in `logger`.
@@ -59,6 +62,8 @@ def compile_engine(
         config.progress_monitor = monitor
         if configure is not None:
             configure(config)
+        if profile is not None:
+            _add_profile(parsed, config, profile)
         serialized = parsed.builder.build_serialized_network(parsed.network, config)
     if serialized is None:
         raise PlanError(f"{path.name}: {compiler_name()} cannot compile it: {logger.take_error()}", fix=LINT_FIX)
@@ -67,6 +72,14 @@ def compile_engine(
     inspection = _inspect(serialized, logger)
     compilation = Compilation("\n".join(logger.lines), inspection, compiler_name())
     return CompiledEngine(serialized, compilation, warnings, config)
+
+
+def _add_profile(parsed: ParsedNetwork, config: Any, batches: tuple[int, int, int]) -> None:
+    profile = parsed.builder.create_optimization_profile()
+    for index in range(parsed.network.num_inputs):
+        entry = parsed.network.get_input(index)
+        profile.set_shape(entry.name, *((batch, *tuple(entry.shape)[1:]) for batch in batches))
+    config.add_optimization_profile(profile)
 
 
 def _inspect(serialized: Any, logger: RecordingLogger) -> str | None:

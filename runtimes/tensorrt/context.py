@@ -40,10 +40,12 @@ class ExecutionContext:
         self._host: dict[str, Array] = {}
         self._addresses: dict[str, int] = {}
         self._graph: Any = None
+        self._batch = self._largest = self._inputs[0].shape[0]
         self.capture_failure: str | None = None
         with ExitStack() as made:
             self._context = self._make_context(cuda_graph)
             made.callback(self._drop_context)
+            self._set_batch(self._largest)
             self._stream = cuda.create_stream()
             made.callback(cuda.destroy_stream, self._stream)
             self._events = [self._make_event(made) for _ in range(2 * IN_FLIGHT)]
@@ -65,8 +67,8 @@ class ExecutionContext:
         self._copy_in()
 
     def run(self, by_graph: bool) -> None:
-        """Queue one inference; raises RunnerError when TensorRT does not take it."""
-        if by_graph:
+        """Queue one inference; raises RunnerError when TensorRT does not take it. A graph is of the largest batch."""
+        if by_graph and self._batch == self._largest:
             self._cuda.launch(self._graph, self._stream)
         else:
             self._enqueue()
@@ -75,7 +77,7 @@ class ExecutionContext:
         """The outputs on the host, after everything queued has been done."""
         self._copy_out()
         self.wait()
-        return {spec.name: self._host[spec.name].copy() for spec in self._outputs}
+        return {spec.name: self._host[spec.name][: self._batch].copy() for spec in self._outputs}
 
     @contextmanager
     def timed(self, feeds: Mapping[str, Array], by_graph: bool) -> Iterator[Callable[[], DeviceTime]]:
@@ -166,16 +168,31 @@ class ExecutionContext:
             made.callback(self._cuda.destroy_graph, self._graph)
 
     def _fill(self, feeds: Mapping[str, Array]) -> None:
+        batch = len(feeds[self._inputs[0].name])
+        if batch != self._batch:
+            self._set_batch(batch)
         for spec in self._inputs:
-            self._host[spec.name][...] = feeds[spec.name]
+            self._host[spec.name][:batch] = feeds[spec.name]
+
+    def _set_batch(self, batch: int) -> None:
+        """Run batches of this size from now on; what is queued has been done."""
+        for spec in self._inputs:
+            if spec.least_batch is not None and not self._context.set_input_shape(spec.name, (batch, *spec.shape[1:])):
+                raise EngineError(
+                    f"TensorRT does not take a batch of {batch} for {spec.name}: {self._loaded.take_error()}",
+                    fix="build the engine again",
+                )
+        self._batch = batch
 
     def _copy_in(self) -> None:
         for spec in self._inputs:
-            self._cuda.copy_in(self._device[spec.name], self._addresses[spec.name], size_bytes(spec), self._stream)
+            size = size_bytes(spec) // self._largest * self._batch
+            self._cuda.copy_in(self._device[spec.name], self._addresses[spec.name], size, self._stream)
 
     def _copy_out(self) -> None:
         for spec in self._outputs:
-            self._cuda.copy_out(self._addresses[spec.name], self._device[spec.name], size_bytes(spec), self._stream)
+            size = size_bytes(spec) // self._largest * self._batch
+            self._cuda.copy_out(self._addresses[spec.name], self._device[spec.name], size, self._stream)
 
     def _time_copies(self, copy: Callable[[], None]) -> float:
         """Median milliseconds on the GPU of a few repetitions of `copy`."""

@@ -33,6 +33,7 @@ _VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build;
 class EngineOptions:
     """How an engine is to be built; None leaves TensorRT's default.
 
+    `optimal_batch` is the batch of a range to be fastest with, by default the largest.
     `strict` refuses an engine whose precision TensorRT 10's plan does not prove, which is kept with a warning else.
     `targets` are compute capabilities ("8.6") of RTX GPUs that an engine is built for on a machine without them.
     """
@@ -43,6 +44,7 @@ class EngineOptions:
     version_compatible: bool = False
     targets: tuple[str, ...] = ()
     strict: bool = False
+    optimal_batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class EngineRecord:
     jetpack: str | None = None
     workspace_gib: float | None = None
     optimization_level: int | None = None
+    optimal_batch: int | None = None
     build_seconds: float = 0.0
     size_bytes: int = 0
     layers: int = 0

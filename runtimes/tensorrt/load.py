@@ -70,16 +70,25 @@ def graph_configuration(engine: Any) -> Any | None:
 
 
 def io_specs(engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of an engine; raises EngineError for shapes that are not fixed."""
+    """Inputs and outputs of an engine; raises EngineError for shapes of which more than the batch is not fixed."""
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
+    batches: tuple[int, int] | None = None  # of the inputs, which come first
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         shape = tuple(engine.get_tensor_shape(name))
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        least = None
+        if shape[:1] == (-1,):
+            if is_input:
+                smallest, _, largest = engine.get_tensor_profile_shape(name, 0)
+                batches = (smallest[0], largest[0])
+            if batches is not None:
+                least, shape = batches[0], (batches[1], *shape[1:])
         if any(extent < 0 for extent in shape):
             raise EngineError(f"{name} has no fixed shape: {shape}", fix="build the engine from a file of fixed shapes")
-        spec = TensorSpec(name, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, shape)
-        (inputs if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else outputs).append(spec)
+        spec = TensorSpec(name, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, shape, least)
+        (inputs if is_input else outputs).append(spec)
     return tuple(inputs), tuple(outputs)
 
 

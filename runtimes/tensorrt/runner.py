@@ -140,10 +140,11 @@ class TensorRTRunner:
     def _require_fitting(self, feeds: Mapping[str, Array]) -> None:
         for spec in self.inputs:
             value = feeds.get(spec.name)
-            if value is None or value.shape != spec.shape or value.dtype != spec.dtype:
+            if value is None or not spec.fits(value):
                 got = "nothing" if value is None else f"{value.dtype} {value.shape}"
+                smaller = "" if spec.least_batch is None else f", or batches down to {spec.least_batch}"
                 raise RunnerError(
-                    f"{spec.name}: {got} given, the engine takes {spec.dtype} {spec.shape}",
+                    f"{spec.name}: {got} given, the engine takes {spec.dtype} {spec.shape}{smaller}",
                     fix="give clips of the network's own type and shape",
                 )
 

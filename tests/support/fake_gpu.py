@@ -274,7 +274,13 @@ class FakeEngine:
         return (self.inputs + self.outputs)[index].name
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.spec(name).shape
+        spec = self.spec(name)
+        return spec.shape if spec.least_batch is None else (-1, *spec.shape[1:])
+
+    def get_tensor_profile_shape(self, name: str, _: int) -> tuple[tuple[int, ...], ...]:
+        spec = self.spec(name)
+        assert spec.least_batch is not None
+        return (spec.least_batch, *spec.shape[1:]), spec.shape, spec.shape
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self._types[name]
@@ -297,12 +303,20 @@ class FakeContext:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self._addresses: dict[str, int] = {}
+        self._batch = engine.inputs[0].shape[0] if engine.inputs and engine.inputs[0].least_batch is None else 0
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        spec = self._engine.spec(name)
+        assert shape[1:] == spec.shape[1:]
+        self._batch = shape[0]
+        return shape[0] in spec.batches
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
+        assert self._batch or not self._engine.inputs, "no batch was set"
         self._engine.runs += 1
         if self._engine.runs == self._engine.refuse_at:
             self._engine.runtime.invalidate(stream)
@@ -313,9 +327,9 @@ class FakeContext:
         return True
 
     def _compute(self) -> None:
-        feeds = {spec.name: self._memory(spec).copy() for spec in self._engine.inputs}
+        feeds = {spec.name: self._memory(spec)[: self._batch].copy() for spec in self._engine.inputs}
         for name, value in self._engine.function(feeds).items():
-            self._memory(self._engine.spec(name))[...] = value
+            self._memory(self._engine.spec(name))[: self._batch] = value
 
     def _memory(self, spec: TensorSpec) -> Array:
         size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize

@@ -72,6 +72,20 @@ def test_a_batch_goes_in_and_comes_out_by_name(path: Path, engine: FakeEngine, c
     assert engine.runtime.alive == {}
 
 
+@pytest.mark.parametrize("cuda_graph", [False, True], ids=["stream", "graph"])
+def test_an_engine_of_a_range_runs_each_batch_as_it_comes(path: Path, cuda_graph: bool) -> None:
+    clips, logits = (dataclasses.replace(spec, shape=(4, *spec.shape[1:]), least_batch=1) for spec in (CLIP, LOGITS))
+    engine = FakeEngine(FakeRuntime(), ((clips,), (logits,)), lambda feeds: {"logits": compute(feeds)["logits"]})
+    with open_runner(path, engine, cuda_graph=cuda_graph) as runner:
+        assert (runner.inputs, runner.outputs) == ((clips,), (logits,))
+        for batch in (4, 1, 3, 4):
+            frames = np.arange(batch, dtype=np.uint8)[:, None, None, None, None] * np.ones(clips.shape[1:], np.uint8)
+            np.testing.assert_array_equal(runner.infer({"clip": frames})["logits"][:, 0], np.arange(batch))
+        with pytest.raises(RunnerError, match=r"or batches down to 1"):
+            runner.infer({"clip": np.zeros((5, *clips.shape[1:]), np.uint8)})
+    assert engine.runtime.alive == {}
+
+
 def test_outputs_stay_what_they_were_when_the_next_batch_runs(path: Path, engine: FakeEngine) -> None:
     with open_runner(path, engine) as runner:
         first = runner.infer(clip(1))["logits"]
