@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,10 +14,12 @@ from ..core.errors import OptionError
 from ..core.extras import needing_extra
 from ..core.files import StagedSet, staged_set
 from ..core.manifest import Manifest, add_artifacts, open_manifest, tool_versions
+from ..core.reading import format_bytes
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.runner import take_input
 from ..core.types import Artifact, Clip
 from ..exporter.dualformer.token_grids import list_selected_grids
+from ..runtimes.machine.memory import read_available_bytes
 from .clips import Clips, generate_clips, note_skipped
 from .load import Network
 from .parity import Proof, compare_with, require_parity
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 FLOATS = (Precision.FP32, Precision.FP16)
 GENERATED_CLIPS = 1
 OPSETS = range(18, 21)  # TensorRT 10.0 reads up to 20
+# Of each clip of a batch, while ONNX Runtime runs it on a CPU: measured with sizes n and t, to within a third.
+INPUT_COPIES, TOKEN_COPIES = 8, 21
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ def export(
     precisions = _check_options(options, clips)
     reporter = Reporter(progress, notify)
     _note_network(network, reporter)
+    _require_memory(network, _bounds(options.batch)[1])
     manifest = _describe(network, Path(folder or network.name))
     with staged_set(manifest.folder) as staging:
         floats = FLOATS if Precision.INT8 in precisions else precisions
@@ -129,6 +136,19 @@ def _check_options(options: ExportOptions, clips: Clips | None) -> tuple[Precisi
 def _bounds(batch: int | tuple[int, int]) -> tuple[int | None, int]:
     """The smallest batch of a range, None for one batch, and the largest."""
     return batch if isinstance(batch, tuple) else (None, batch)
+
+
+def _require_memory(network: Network, batch: int) -> None:
+    """Refuse a batch whose comparison with the network would take more memory than there is."""
+    config, free = network.module.config, read_available_bytes()
+    tokens = math.prod(config.embedded_grid(0)) * config.widths[0] * FLOAT_BYTES
+    needed = batch * (INPUT_COPIES * math.prod(config.clip_shape) * FLOAT_BYTES + TOKEN_COPIES * tokens)
+    if free is not None and needed > free:
+        raise OptionError(
+            f"a batch of {batch} clips takes about {format_bytes(needed)} to compare with the network, "
+            f"{format_bytes(free)} are free",
+            fix="export a smaller batch, or on a machine with more memory",
+        )
 
 
 def _describe(network: Network, folder: Path) -> Manifest:

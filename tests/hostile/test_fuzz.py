@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from .commands import COMMANDS
 from .contract import check_contract, check_mutations
 from .targets import TARGETS
 
@@ -13,6 +14,7 @@ OTHERS = (
     *(b"", b"\0", b"\xff\xfe", b"{}", b"[]", b"[" * 100_000),
     *(b"PK\3\4", b"\x1f\x8b\x08", b"\x93NUMPY\1\0\xff\xff", b"a,b\n" * 9),
 )
+COMMAND_INPUTS = 5
 INPUTS = 20  # of each kind; with those of the other tests here about 400 in a minute
 
 
@@ -29,6 +31,11 @@ def test_a_valid_file_is_taken(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", TARGETS)
 def test_damaged_files_are_taken_or_refused_in_two_lines(tmp_path: Path, kind: str) -> None:
     check_mutations(TARGETS[kind], tmp_path, seed=0, count=INPUTS)
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_commands_take_damaged_files_or_refuse_them_in_two_lines(tmp_path: Path, kind: str) -> None:
+    check_mutations(COMMANDS[kind], tmp_path, seed=0, count=COMMAND_INPUTS)
 
 
 @pytest.mark.parametrize("kind", TARGETS)

@@ -13,6 +13,7 @@ from dualexport.core.errors import ClipError, DualExportError, LabelError, Optio
 from dualexport.core.manifest import Weights
 from dualexport.exporter import onnx_export
 from dualexport.exporter.dualformer.network import DualFormer
+from dualexport.pipeline import export as pipeline_export
 from dualexport.pipeline.clips import Clips
 from dualexport.pipeline.export import ExportOptions, export
 from dualexport.pipeline.load import Network, load
@@ -92,6 +93,16 @@ def test_options_that_do_not_go_together_are_refused(
     with pytest.raises(OptionError, match=words):
         export(network, tmp_path / "out", options)
     assert (traces, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_batch_beyond_memory_is_refused_before_the_network_is_traced(
+    network: Network, traces: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_export, "read_available_bytes", lambda: 16 << 30)
+    with pytest.raises(OptionError, match=r"a batch of 1024 clips takes about 1\d\d GiB .* 16 GiB are free"):
+        export(network, tmp_path / "new", ExportOptions(batch=1024))
+    assert not traces
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_loading_needs_is_asked_first(tmp_path: Path) -> None:
