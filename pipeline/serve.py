@@ -87,7 +87,8 @@ def _choose_artifact(manifest: Manifest, backend: TritonBackend, options: Triton
     found = [
         artifact
         for artifact in sorted(list_artifacts(manifest, runtime), key=lambda one: order.index(one.precision))
-        if options.precision in (None, artifact.precision) and options.batch in (None, artifact.inputs[0].shape[0])
+        if options.precision in (None, artifact.precision)
+        and (options.batch is None or options.batch in artifact.inputs[0].batches)
     ]
     if not found:
         asked = " ".join(str(part) for part in (options.precision and options.precision.value, options.batch) if part)
