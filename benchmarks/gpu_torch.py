@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,8 +15,6 @@ from dualexport.core.selection import parse_selections
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.exporter.folding.fold import fold
-from dualexport.exporter.folding.network import FoldedDualFormer
-from dualexport.exporter.half_precision import to_half
 from torch import Tensor, nn
 
 SELECTED = "T0:0.5"
@@ -55,7 +54,7 @@ def make_network(size: str, variant: str, device: torch.device) -> tuple[DualFor
     reference = build_random_network(ModelSize(size), SEED, selections)
     network: nn.Module = build_random_network(ModelSize(size), SEED) if variant == "plain" else fold(reference)
     if device.type != "cpu":  # where a rehearsal takes FP32, since a CPU is slow in FP16
-        network = to_half(network) if isinstance(network, FoldedDualFormer) else network.half()
+        network = copy.deepcopy(network).half()
     return reference.to(device).eval(), network.to(device).eval()
 
 

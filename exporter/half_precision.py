@@ -1,15 +1,10 @@
-"""FP16 baked into the folded network, and what of it half precision cannot hold.
-
-Weights and tensors become half; the statistics of LayerNorm and softmax, and the mean over tokens, stay float32 inside
-their layers; logits leave as float32. A strongly typed compiler then has nothing left to decide.
-"""
+"""Half precision, measured on clips: the layers that may be rewritten for it, and the values that it cannot hold."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..core.errors import ExportError
-from .folding.identities import centre_rows
-from .folding.layers import FoldedMlp, ScoreSoftmax, StandardizingLinear, deviation_factor, standardize
-from .folding.network import FoldedDualFormer
+from .folding.identities import LAYER_NORM_EPSILON, centre_rows
+from .folding.layers import FoldedMlp, ScoreSoftmax, StandardizingLinear, standardize
 
 LARGEST_HALF = 65504.0
 SMALLEST_NORMAL_HALF = 2.0**-14  # below it, half loses a bit of precision with each halving
 GROWN_ERROR = 1.5  # of a layer that standardizes behind its product, to that of one that does before
+COMPARED_CLIPS = 2
 SAMPLED_ROWS = 512  # of each clip and layer
 READS_UNNAMED = (FoldedMlp, ScoreSoftmax)  # their inputs, residuals and scores, are no module's output
 
@@ -52,27 +47,44 @@ class TensorRange:
         return 0.0 < self.magnitude < SMALLEST_NORMAL_HALF
 
 
-def to_half(network: FoldedDualFormer, dividing_behind: Collection[str] = ()) -> FoldedDualFormer:
-    """A copy of `network` that computes in FP16; it takes and returns the same types.
+@dataclass(frozen=True, slots=True)
+class HalfFindings:
+    """The parameters and tensors of a network that overflow or vanish in half, with their ranges.
 
-    The layers named in `dividing_behind` standardize by a factor on their product.
+    The layers named in `dividing_behind` may standardize by a factor on their product.
     """
-    half = copy.deepcopy(network)
-    with torch.no_grad():
-        for name in dividing_behind:
-            layer = half.get_submodule(name)
-            assert isinstance(layer, StandardizingLinear)
-            layer.divide_behind()
-    return half.half()
+
+    weights: tuple[TensorRange, ...]
+    tensors: tuple[TensorRange, ...]
+    dividing_behind: frozenset[str]
 
 
-def find_dividing_behind(network: FoldedDualFormer, clips: Iterable[Tensor]) -> frozenset[str]:
-    """The layers of the float32 `network` that may standardize by a factor on their product in FP16.
+def inspect_half(network: nn.Module, clips: Sequence[Tensor]) -> HalfFindings:
+    """Run the float32 `network` on `clips`, inputs with their batch, and look at what half precision makes of it.
 
-    Each is measured on rows of `clips`, inputs of the network: no value overflows, and its error in half precision
-    is at most GROWN_ERROR of what it is where rows are standardized first.
+    A layer may standardize behind its product if on rows of the first clips no value overflows, and its error in half
+    is at most GROWN_ERROR of what it is where rows are standardized first. Raises ExportError without a clip.
     """
+    if not clips:
+        raise ExportError("no clip was given to measure ranges on", fix="give at least one clip")
+    ranges: dict[str, TensorRange] = {}
     errors: dict[str, list[float]] = {}  # of each layer, squared: standardized first, then behind
+    with _observing(network, ranges), torch.no_grad():
+        for number, clip in enumerate(clips):
+            with _comparing(network, errors) if number < COMPARED_CLIPS else nullcontext():
+                network(clip)
+    parameters = (TensorRange(name, *_extremes(value)) for name, value in network.named_parameters())
+    dividing = frozenset(name for name, (first, behind) in errors.items() if behind <= GROWN_ERROR**2 * first)
+    return HalfFindings(_find_beyond(parameters), _find_beyond(ranges.values()), dividing)
+
+
+def _find_beyond(ranges: Iterable[TensorRange]) -> tuple[TensorRange, ...]:
+    return tuple(one for one in ranges if one.overflows or one.vanishes)
+
+
+@contextmanager
+def _comparing(network: nn.Module, errors: dict[str, list[float]]) -> Iterator[None]:
+    """While the block runs, add to `errors` what each standardizing layer would lose in half, in both orders."""
 
     def measure(name: str, layer: StandardizingLinear, x: Tensor) -> None:
         rows = x[:: max(1, len(x) // SAMPLED_ROWS)]
@@ -86,13 +98,10 @@ def find_dividing_behind(network: FoldedDualFormer, clips: Iterable[Tensor]) -> 
         if isinstance(module, StandardizingLinear)
     ]
     try:
-        with torch.no_grad():
-            for clip in clips:
-                network(clip)
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return frozenset(name for name, (first, behind) in errors.items() if behind <= GROWN_ERROR**2 * first)
 
 
 def _half_errors(layer: StandardizingLinear, rows: Tensor) -> tuple[float, float]:
@@ -105,35 +114,19 @@ def _half_errors(layer: StandardizingLinear, rows: Tensor) -> tuple[float, float
     bias = _round_half(layer.bias)
     first = _round_half(_round_half(standardize(halves)) @ _round_half(layer.weight).t() + bias)
     product = _round_half(halves @ _round_half(centre_rows(layer.weight.double()).float()).t())
-    behind = _round_half(_round_half(product * _round_half(deviation_factor(halves))) + bias)
+    behind = _round_half(_round_half(product * _round_half(_deviation_factor(halves))) + bias)
     first_error, error = (float((found - exact).square().sum()) for found in (first, behind))
     return first_error, error if math.isfinite(error) else math.inf
 
 
+def _deviation_factor(rows: Tensor) -> Tensor:
+    """One over the standard deviation of each row, as LayerNorm divides by it: (rows, channels) -> (rows, 1)."""
+    centred = rows - rows.mean(dim=-1, keepdim=True)
+    return (centred.square().mean(dim=-1, keepdim=True) + LAYER_NORM_EPSILON).rsqrt()
+
+
 def _round_half(values: Tensor) -> Tensor:
     return values.half().float()
-
-
-def find_weights_beyond_half(network: nn.Module) -> tuple[TensorRange, ...]:
-    """The parameters that overflow or vanish in half."""
-    ranges = (TensorRange(name, *_extremes(value)) for name, value in network.named_parameters())
-    return tuple(range_ for range_ in ranges if range_.overflows or range_.vanishes)
-
-
-def find_tensors_beyond_half(network: nn.Module, clips: Iterable[Tensor]) -> tuple[TensorRange, ...]:
-    """The tensors that overflow or vanish in half when the float32 `network` runs on `clips`, with their ranges.
-
-    A clip is one input of the network, with its batch. Raises ExportError when there is none.
-    """
-    ranges: dict[str, TensorRange] = {}
-    count = 0
-    with _observing(network, ranges), torch.no_grad():
-        for clip in clips:
-            network(clip)
-            count += 1
-    if count == 0:
-        raise ExportError("no clip was given to measure ranges on", fix="give at least one clip")
-    return tuple(range_ for range_ in ranges.values() if range_.overflows or range_.vanishes)
 
 
 @contextmanager

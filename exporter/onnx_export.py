@@ -1,47 +1,42 @@
-"""Trace a network to one self-contained ONNX file whose node names are the network's own."""
+"""Export a network to self-contained ONNX files, in FP32 and in FP16, from one trace."""
 
 from __future__ import annotations
 
-import ast
-import logging
-import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxsim
 import torch
-from onnx import ModelProto
-from torch import Tensor, nn
+from onnx import ModelProto, numpy_helper
+from torch import nn
 
 from ..core.choices import Graph, InputType, Precision
 from ..core.errors import ExportError
 from ..core.files import hash_file
 from ..core.reporter import Progress, no_progress
-from ..core.types import Artifact, TensorSpec
+from ..core.types import LOGITS, Artifact, TensorSpec
 from ..graphs.batch import free_batch
-from .dualformer.network import DualFormer
+from .dualformer.network import DualFormer, SelectionOutputs
+from .folding.fold import fold
+from .folding.identities import centre_rows
 from .folding.layers import Attend
-from .variants import make_variant
+from .half_graph import halve_graph
+from .tracing import INPUT, simplify_graph, take_weights, trace_network
 
 OPSETS = range(18, 21)  # the exporter writes 18 and later; TensorRT 10.0 reads up to 20
-INPUT, OUTPUT, KEPT_FRAMES = "clip", "logits", "kept_frames"
-NAME_SCOPES = "pkg.torch.onnx.name_scopes"
-# The exporter logs every torchvision operator that it cannot register, whether or not the network has one.
-REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
+KEPT_FRAMES = "kept_frames"
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """What the file computes with and puts out, and how it is written: clips an inference, and the ONNX operator set.
+    """An ONNX file's graph, precision and input, its clips an inference, and its operator set.
 
     With `least_batch` the file takes any batch from that to `batch`.
 
-    With selection the token frames that the network selected are a second output. `dividing_behind` are the layers
-    that `half_precision.find_dividing_behind` found on clips; they matter to the folded graph in FP16.
+    With selection the token frames that the network selected are a second output.
     """
 
     graph: Graph = Graph.FOLDED
@@ -51,142 +46,113 @@ class OnnxOptions:
     least_batch: int | None = None
     opset: int = OPSETS[-1]
     with_selection: bool = False
-    dividing_behind: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TracedNetwork:
+    """A network as an FP32 ONNX graph that can be written in FP32 and in FP16.
+
+    `module` is the PyTorch module that was traced. `model` has its `weights`, which share the module's memory, as
+    inputs after the clip, and the batch `traced_batch`.
+    """
+
+    module: nn.Module
+    model: ModelProto
+    weights: Mapping[str, ir.TensorProtocol]
+    options: OnnxOptions
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    traced_batch: int
+
+    def write(
+        self, path: Path, precision: Precision, *, parent: str | None, dividing_behind: Collection[str] = ()
+    ) -> Artifact:
+        """Write one self-contained file; `parent` is the SHA-256 of the weights' file.
+
+        In FP16 the layers named in `dividing_behind`, which `half_precision.inspect_half` found on clips,
+        standardize by a factor on their product. The caller stages `path`, so that a file which is not proven yet never
+        carries its final name. Raises ExportError for a graph that does not pass ONNX's checker.
+        """
+        if precision not in (Precision.FP32, Precision.FP16):
+            raise ExportError(f"there is no {precision.value} form of the network", fix="choose fp32 or fp16")
+        is_half = precision is Precision.FP16
+        model = halve_graph(self.model, dividing_behind) if is_half else _copy(self.model)
+        graph = model.graph
+        del graph.input[1:]
+        centred = {f"{layer}.weight" for layer in dividing_behind} if is_half else set()
+        for name, weight in self.weights.items():
+            values = weight.numpy()
+            if name in centred:
+                values = centre_rows(torch.from_numpy(values).double()).float().numpy()
+            if is_half:
+                with np.errstate(over="ignore"):  # what overflows is named by `half_precision`
+                    values = values.astype(np.float16)
+            graph.initializer.append(numpy_helper.from_array(values, name))
+        if self.options.least_batch is not None:
+            free_batch(model, self.traced_batch, (self.options.least_batch, self.options.batch))
+        path.write_bytes(model.SerializeToString())
+        nodes = len(graph.node)
+        del model, graph  # a copy of the weights; the check needs the room for its own
+        check_model(path)
+        return Artifact(
+            format="onnx",
+            precision=precision,
+            graph=self.options.graph,
+            path=path,
+            sha256=hash_file(path),
+            inputs=self.inputs,
+            outputs=self.outputs,
+            parent=parent,
+            options={"opset": self.options.opset, "nodes": nodes},
+        )
 
 
 def export_onnx(
     network: DualFormer, path: Path, options: OnnxOptions, *, parent: str | None, progress: Progress = no_progress
 ) -> Artifact:
-    """Write `network` to `path`: input `clip`, output `logits` float32 (batch, classes).
+    """Write `network` to one file, as `trace` and `TracedNetwork.write` do."""
+    return trace(network, options, progress).write(path, options.precision, parent=parent)
+
+
+def trace(network: DualFormer, options: OnnxOptions, progress: Progress = no_progress) -> TracedNetwork:
+    """Trace `network` once for all precisions: input `clip`, output `logits` float32 (batch, classes).
 
     The input is float32 (batch, 3, frames, 224, 224), normalized, or uint8 (batch, frames, 224, 224, 3), raw RGB.
-    `parent` is the SHA-256 of the weights' file. The caller stages `path`, so that a file which is not proven yet
-    never carries its final name. With selection the second output is `kept_frames`, int32 (batch, kept): the token
-    frames that were selected, ascending. Raises ExportError for what cannot be exported, or does not pass ONNX's
-    checker.
+    With selection the second output is `kept_frames`, int32 (batch, kept): the token frames that were selected,
+    ascending. `network` is never changed. Raises ExportError for what cannot be exported.
     """
-    name = f"{options.precision.value} {options.graph.value} graph"
     outputs = _list_outputs(network, options)
-    progress(f"tracing the {name}")
-    variant = make_variant(
-        network,
-        options.graph,
-        options.precision,
-        options.input_type,
-        with_selection=options.with_selection,
-        dividing_behind=options.dividing_behind,
-    )
-    rest = network.config.input_shape(options.input_type)
-    traced_batch = options.batch
+    progress("tracing the network")
+    module, rest = _make_module(network, options), network.config.input_shape(options.input_type)
+    batch = options.batch
     if options.least_batch is not None:
-        traced_batch = _choose_traced_batch(rest)
-        for attend in (module for module in variant.modules() if isinstance(module, Attend)):
-            attend.clips = traced_batch
-    example = torch.zeros((traced_batch, *rest), dtype=getattr(torch, options.input_type.value))
-    traced = trace_network(variant, example, [spec.name for spec in outputs], options.opset)
-    progress(f"simplifying the {name}")
-    model = simplify_graph(traced)
-    if options.least_batch is not None:
-        free_batch(model, traced_batch, (options.least_batch, options.batch))
-    nodes = len(model.graph.node)
-    path.write_bytes(model.SerializeToString())
-    del traced, model, variant  # a copy of the weights each; the check needs the room for its own
-    progress(f"checking the {name}")
-    check_model(path)
-    return Artifact(
-        format="onnx",
-        precision=options.precision,
-        graph=options.graph,
-        path=path,
-        sha256=hash_file(path),
-        inputs=(TensorSpec(INPUT, options.input_type.value, (options.batch, *rest), options.least_batch),),
-        outputs=outputs,
-        parent=parent,
-        options={"opset": options.opset, "nodes": nodes},
-    )
+        batch = _choose_traced_batch(rest)
+        for attend in (one for one in module.modules() if isinstance(one, Attend)):
+            attend.clips = batch
+    example = torch.zeros((batch, *rest), dtype=getattr(torch, options.input_type.value))
+    traced = trace_network(module, example, [spec.name for spec in outputs], options.opset)
+    progress("simplifying the graph")
+    weights = take_weights(traced)
+    model = simplify_graph(traced, weights)
+    clip = TensorSpec(INPUT, options.input_type.value, (options.batch, *rest), options.least_batch)
+    return TracedNetwork(module, model, weights, options, (clip,), outputs, batch)
 
 
-def trace_network(network: nn.Module, example: Tensor, outputs: Sequence[str], opset: int) -> ir.Model:
-    """The network as PyTorch's exporter writes it, with every node and tensor named after its module."""
-    logger = logging.getLogger(REGISTRATION_LOGGER)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its pytree module
-            program = torch.onnx.export(
-                network,
-                (example,),
-                input_names=[INPUT],
-                output_names=list(outputs),
-                opset_version=opset,
-                dynamo=True,
-                verbose=False,
-            )
-    except torch.onnx.errors.OnnxExporterError as error:
+def _make_module(network: DualFormer, options: OnnxOptions) -> nn.Module:
+    """The module to trace: the network as it is, or folded."""
+    if options.graph is Graph.FOLDED:
+        return fold(
+            network,
+            input_dtype=getattr(torch, options.input_type.value),
+            preprocessing=network.config.preprocessing,
+            with_selection=options.with_selection,
+        )
+    if options.input_type is not InputType.FLOAT32:
         raise ExportError(
-            f"PyTorch {torch.__version__} could not trace the network: {str(error).splitlines()[0]}",
-            fix="install the versions in constraints.txt",
-        ) from error
-    finally:
-        logger.setLevel(level)
-    assert program is not None  # it is None only where a file name was given
-    name_after_modules(program.model)
-    return program.model
-
-
-def name_after_modules(model: ir.Model) -> None:
-    """Rename nodes `blocks.2.5.attn.qkv/MatMul`, their outputs alike and unnamed weights after their reader.
-
-    What else the exporter notes on a node is dropped: it holds source lines and paths of the exporting machine.
-    """
-    seen: Counter[str] = Counter()
-    kept = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
-    for node in model.graph:
-        scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "['']"))
-        module = scopes[-2].removeprefix("backbone.") if len(scopes) > 1 else ""
-        name = f"{module or 'network'}/{node.op_type}"
-        seen[name] += 1
-        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
-        for index, value in enumerate(node.outputs):
-            if value.name not in kept:
-                value.name = node.name if index == 0 else f"{node.name}.{index}"
-        for weight in node.inputs:
-            if weight is not None and _is_weight(weight) and "." not in str(weight.name):
-                _rename_initializer(model.graph, weight, f"{module}.weight_transposed")
-        node.metadata_props.clear()
-
-
-def simplify_graph(model: ir.Model) -> ModelProto:
-    """Fold constants and drop what computes nothing (onnxsim); `model` gives its weights up.
-
-    The weights stand aside meanwhile, as inputs: no simplification touches them, and the simplifier then copies
-    kilobytes where it would copy the network several times.
-    """
-    weights = {
-        name: value.const_value
-        for name, value in model.graph.initializers.items()
-        if _is_weight(value) and value.const_value is not None
-    }
-    for name in weights:
-        value = model.graph.initializers.pop(name)
-        value.const_value = None
-        model.graph.inputs.append(value)
-    model.producer_name, model.producer_version = "dualexport", ""
-    simplified: ModelProto = onnxsim.simplify(ir.to_proto(model))[0]
-    graph = simplified.graph
-    for node in graph.node:
-        if "/" not in node.name:  # made by the simplifier
-            node.name = f"{node.input[0]}/{node.op_type}"
-    inputs = [value for value in graph.input if value.name not in weights]
-    used = {name for node in graph.node for name in node.input}
-    del graph.input[:]
-    graph.input.extend(inputs)
-    for name, tensor in weights.items():
-        if name in used:
-            graph.initializer.append(ir.to_proto(tensor))
-            graph.initializer[-1].name = name
-    return simplified
+            f"the plain graph takes float32 clips, not {options.input_type.value}",
+            fix="leave --graph plain or --input out",
+        )
+    return SelectionOutputs(network).eval() if options.with_selection else network
 
 
 def check_model(path: Path) -> None:
@@ -201,7 +167,7 @@ def check_model(path: Path) -> None:
 
 
 def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec, ...]:
-    logits = TensorSpec(OUTPUT, "float32", (options.batch, network.config.classes), options.least_batch)
+    logits = TensorSpec(LOGITS, "float32", (options.batch, network.config.classes), options.least_batch)
     if not options.with_selection:
         return (logits,)
     kept = network.config.kept_frames
@@ -218,12 +184,7 @@ def _choose_traced_batch(clip_shape: Sequence[int]) -> int:
     return next(prime for prime in (11, 13, 17, 19, 23) if all(extent % prime for extent in clip_shape))
 
 
-def _is_weight(value: ir.Value) -> bool:
-    tensor = value.const_value
-    return value.is_initializer() and tensor is not None and tensor.dtype.is_floating_point() and len(tensor.shape) > 0
-
-
-def _rename_initializer(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    graph.initializers.pop(str(value.name))
-    value.name = name
-    graph.initializers.add(value)
+def _copy(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy

@@ -28,7 +28,7 @@ from .runners import wrap_network
 
 if TYPE_CHECKING:
     from ..clips.source import SkippedVideo
-    from ..exporter.onnx_export import OnnxOptions
+    from ..exporter.onnx_export import TracedNetwork
     from ..verification.tally import ComparisonReport
 
 FLOATS = (Precision.FP32, Precision.FP16)
@@ -195,56 +195,48 @@ def _write_files(
     clips: Sequence[Clip],
     reporter: Reporter,
 ) -> tuple[Artifact, ...]:
-    """Write a file in each precision."""
+    """Trace the network once, and write a file in each precision."""
     with needing_extra("onnx"):
-        from ..exporter.onnx_export import OnnxOptions, export_onnx
+        from ..exporter.onnx_export import OnnxOptions, trace
+    least, most = _bounds(options.batch)
+    traced = trace(
+        network.module,
+        OnnxOptions(
+            graph=Graph(options.graph),
+            input_type=InputType(options.input),
+            batch=most,
+            least_batch=least,
+            opset=options.opset,
+            with_selection=options.with_selection,
+        ),
+        reporter,
+    )
+    dividing = _measure_half(traced, clips, reporter) if Precision.FP16 in precisions else frozenset()
     artifacts = []
     for precision in precisions:
-        least, most = _bounds(options.batch)
-        variant = OnnxOptions(
-            Graph(options.graph),
-            precision,
-            InputType(options.input),
-            most,
-            least,
-            options.opset,
-            options.with_selection,
-        )
-        if (variant.graph, precision) == (Graph.FOLDED, Precision.FP16):
-            variant = replace(variant, dividing_behind=_find_dividing(network, variant, clips, reporter))
+        reporter(f"writing and checking the {precision.value} file")
         path = staging.path(f"{network.name}.{precision.value}.onnx")
-        artifacts.append(export_onnx(network.module, path, variant, parent=network.weights.sha256, progress=reporter))
-        if precision is Precision.FP16:  # before a failed comparison ends the export: it may be the reason
-            _note_half_precision(network, variant, clips, reporter)
+        artifacts.append(traced.write(path, precision, parent=network.weights.sha256, dividing_behind=dividing))
     return tuple(artifacts)
 
 
-def _find_dividing(network: Network, options: OnnxOptions, clips: Sequence[Clip], reporter: Reporter) -> frozenset[str]:
-    """The layers that may standardize behind their product, measured on the first clips."""
+def _measure_half(traced: TracedNetwork, clips: Sequence[Clip], reporter: Reporter) -> frozenset[str]:
+    """The layers that may standardize behind their product in FP16, measured on clips.
+
+    The weights and tensors that half precision cannot hold are noted with their range on clips: if the comparison of
+    the files fails, they may be the reason.
+    """
     import torch
 
-    from ..exporter.half_precision import find_dividing_behind
-    from ..exporter.variants import make_folded
-
-    reporter("measuring which layers may standardize behind their product")
-    dtype = options.input_type.value
-    few = (torch.from_numpy(clip.network_input(dtype)[None]) for clip in clips[:2])
-    return find_dividing_behind(make_folded(network.module, options.input_type), few)
-
-
-def _note_half_precision(network: Network, options: OnnxOptions, clips: Sequence[Clip], reporter: Reporter) -> None:
-    """Name the weights and tensors that half precision cannot hold, with their range on clips."""
-    import torch
-
-    from ..exporter.half_precision import find_tensors_beyond_half, find_weights_beyond_half
-    from ..exporter.variants import make_variant
+    from ..exporter.half_precision import inspect_half
 
     reporter("looking for values that half precision cannot hold")
-    variant = make_variant(network.module, options.graph, Precision.FP32, options.input_type)
-    frames = (torch.from_numpy(clip.network_input(options.input_type.value)[None]) for clip in clips)
-    for found in (*find_weights_beyond_half(variant), *find_tensors_beyond_half(variant, frames)):
-        problem = "overflows" if found.overflows else "vanishes"
-        reporter.note(f"{problem} in half precision: {found.name}, {found.low:.3g} to {found.high:.3g}")
+    dtype = traced.options.input_type.value
+    found = inspect_half(traced.module, [torch.from_numpy(clip.network_input(dtype)[None]) for clip in clips])
+    for one in (*found.weights, *found.tensors):
+        problem = "overflows" if one.overflows else "vanishes"
+        reporter.note(f"{problem} in half precision: {one.name}, {one.low:.3g} to {one.high:.3g}")
+    return found.dividing_behind
 
 
 def _compare(

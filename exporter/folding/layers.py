@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..dualformer.network import HEAD_DIM, MLP_RATIO, Grid
-from .identities import CHANNELS_PER_GROUP, LAYER_NORM_EPSILON, centre_rows
+from .identities import CHANNELS_PER_GROUP, LAYER_NORM_EPSILON
 from .token_order import TokenOrder
 
 QKV_SHIFT = 0.25  # added to standardized tokens; small against their spread, so that it costs no precision
@@ -155,31 +155,15 @@ class PyramidAttention(nn.Module):
         return torch.cat([volume_to_rows(level(volume)) for level in levels])
 
 
-def deviation_factor(x: Tensor) -> Tensor:
-    """One over the standard deviation of each row, as LayerNorm divides by it: (rows, channels) -> (rows, 1)."""
-    rows = x.float()
-    centred = rows - rows.mean(dim=-1, keepdim=True)
-    return (centred.square().mean(dim=-1, keepdim=True) + LAYER_NORM_EPSILON).rsqrt().to(x.dtype)
-
-
 class StandardizingLinear(nn.Linear):
     """A linear layer of standardized rows: residual rows -> what `Linear` makes of them once they are standardized.
 
-    Or, once `divide_behind` was called, LN(x) W^T = (x V^T) / std(x), with the mean taken out in V (see `centre_rows`):
-    the product reads residual rows, and only a number a row, not all rows again, is written for it.
+    In FP16 its graph may be LN(x) W^T = (x V^T) / std(x), with the mean taken out in V (see `centre_rows`): the product
+    then reads residual rows, and only a number a row, not all rows again, is written for it.
     """
 
-    divides_behind = False
-
-    def divide_behind(self) -> None:
-        """Standardize by a factor on the product from now on."""
-        self.weight.copy_(centre_rows(self.weight.double()))
-        self.divides_behind = True
-
     def forward(self, x: Tensor) -> Tensor:
-        if not self.divides_behind:
-            return super().forward(standardize(x))
-        return functional.linear(x, self.weight) * deviation_factor(x) + self.bias
+        return super().forward(standardize(x))
 
 
 class FoldedMlp(nn.Module):
