@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.choices import Reference
+from ..core.choices import Reference, Server
 from ..pipeline.bundle import BundleOptions
 from ..pipeline.bundle import bundle as make_bundle
 from ..pipeline.clips import Clips as ClipsOf
@@ -15,6 +15,11 @@ from . import console
 from .options import Clips, Folder, Json
 
 EPILOG = "Example:\n\ndualexport bundle dualformer-demo"
+ON_THE_DEVICE = {
+    None: "trt {}",
+    Server.TRITON: "trt {} --into models",
+    Server.DEEPSTREAM: "deepstream {} --output app",
+}
 
 
 def bundle(
@@ -27,6 +32,10 @@ def bundle(
         Reference, typer.Option(help="Computes the expected outputs: torch, the PyTorch network; onnx, the FP32 file.")
     ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,
+    server: Annotated[
+        Server | None,
+        typer.Option("--for", help="Serves the network on the device: the README in the bundle says how."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack the ONNX files, the manifest and the expected outputs of two clips for a device.
@@ -39,7 +48,7 @@ def bundle(
             folder,
             output,
             source,
-            BundleOptions(reference, checkpoint),
+            BundleOptions(reference, checkpoint, server),
             progress=reporter.progress,
             notify=reporter.note,
         )
@@ -55,4 +64,4 @@ def bundle(
     else:
         size = f"{bundled.size_bytes / 1e6:.1f} MB"
         print(f"{bundled.path}: {size}, expected outputs of {bundled.expected_clips} clips by {bundled.reference}")
-        print(f"on the device: dualexport trt {bundled.path.name}")
+        print(f"on the device: dualexport {ON_THE_DEVICE[server].format(bundled.path.name)}")

@@ -10,6 +10,7 @@ import typer
 
 from ..core.choices import Compatibility, Precision
 from ..pipeline.build import BuildOptions, Built, build, calibrate
+from ..pipeline.serve import build_into
 from . import console
 from .options import MOST_BATCH, Json
 
@@ -61,6 +62,10 @@ def trt(
         str | None,
         typer.Option(metavar="sm86,sm89", help="Build for these RTX GPUs ahead of time, with TensorRT for RTX."),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write a model repository for Triton with the engine, a new folder."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse an engine whose precision TensorRT 10's plan does not prove.")
     ] = False,
@@ -97,7 +102,10 @@ def trt(
     )
     with console.show_progress() as reporter:
         graph = None if clips is None else calibrate(source, clips, progress=reporter, notify=reporter.note)
-        built = build(graph or source, options, progress=reporter, notify=reporter.note)
+        if into is None:
+            built = build(graph or source, options, progress=reporter, notify=reporter.note)
+        else:
+            built = build_into(graph or source, into, options, progress=reporter, notify=reporter.note)
     console.show(built, _print_engine, as_json=as_json)
 
 

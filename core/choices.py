@@ -139,6 +139,13 @@ class Provider(str, Enum):
         return names.get(self.value, "CPUExecutionProvider")
 
 
+class Server(str, Enum):
+    """What serves the network on the device that a bundle is for."""
+
+    TRITON = "triton"
+    DEEPSTREAM = "deepstream"
+
+
 class TritonBackend(str, Enum):
     """Triton's backends that can run the network."""
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ..core.choices import Server
 from ..core.errors import BundleError, BundleNotFoundError, ManifestError
 from ..core.files import staged_path, staged_set
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, read_manifest, write_manifest
@@ -41,18 +42,33 @@ On the device:
     pip install "dualexport[jetson]"       on a Jetson, whose JetPack brings TensorRT and a driver for one CUDA
     pip install "dualexport[tensorrt]"     on a server or a PC
     dualexport doctor --command trt
+{steps}
+"""
+STEPS = {
+    None: """\
     dualexport trt {file}
     dualexport stream {name} 0 --runtime tensorrt
 
-`dualexport trt` unpacks this file, builds the engine, and compares it with expected.npz.
-"""
+`dualexport trt` unpacks this file, builds the engine, and compares it with expected.npz.""",
+    Server.TRITON: """\
+    dualexport trt {file} --into models
+    tritonserver --model-repository=models
+
+`dualexport trt` unpacks this file, builds the engine, compares it with expected.npz, and writes a model repository.""",
+    Server.DEEPSTREAM: """\
+    dualexport deepstream {file} --output app
+
+`dualexport deepstream` unpacks this file and writes the application, whose README.md says how it starts. Its options
+name the cameras; with --build it builds the engine too.""",
+}
 
 
 @contextmanager
-def staged_bundle(manifest: Manifest, path: Path) -> Iterator[Path]:
+def staged_bundle(manifest: Manifest, path: Path, server: Server | None = None) -> Iterator[Path]:
     """Write the bundle of `manifest` to `path` when the block ends; it may put files into the folder it is given.
 
-    Engines stay behind, since they are built on the device. Calibration results (calibration*) come along.
+    Engines stay behind, since they are built on the device. Calibration results (calibration*) come along. Its README
+    says how the device serves the network by `server`.
     """
     graphs = [artifact for artifact in manifest.artifacts if artifact.format == "onnx"]
     if not graphs:
@@ -70,7 +86,8 @@ def staged_bundle(manifest: Manifest, path: Path) -> Iterator[Path]:
             artifacts=tuple(replace(graph, path=folder / graph.path.name) for graph in graphs),
         )
         write_manifest(packed, folder / FILE_NAME)
-        (folder / "README.txt").write_text(README.format(name=manifest.name, file=path.name), encoding="utf-8")
+        steps = STEPS[server].format(name=manifest.name, file=path.name)
+        (folder / "README.txt").write_text(README.format(name=manifest.name, steps=steps), encoding="utf-8")
         calibrations = [file for file in manifest.folder.glob("calibration*") if file.is_file()]
         _write_archive(staged, manifest.name, [*folder.iterdir(), *calibrations, *(graph.path for graph in graphs)])
         shutil.rmtree(folder)

@@ -49,7 +49,7 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """The ONNX file to build from, the name of its network, and the manifest that lists it, if one does."""
 
     artifact: Artifact
@@ -77,7 +77,7 @@ def build(
 
     options = options or BuildOptions()
     reporter = Reporter(progress, notify)
-    found = _find_source(source, None if options.precision is None else Precision(options.precision))
+    found = find_source(source, None if options.precision is None else Precision(options.precision))
     _require_readable(found.artifact.path)
     folder, manifest = found.artifact.path.parent, found.manifest
     place = BuildPlace(folder, find_device(), read_host(), options.timing_cache, notify, options.verbose)
@@ -102,7 +102,7 @@ def calibrate(
     """Make the INT8 file of a folder or bundle from `clips`, with the settings of the one that is there, if one is."""
     from .quantize import QuantizeOptions, quantize
 
-    manifest = find_manifest(_unpack(source))
+    manifest = find_manifest(unpack(source))
     settings = QuantizeOptions()
     for artifact in list_graphs(manifest):
         if artifact.precision is Precision.INT8:
@@ -118,9 +118,10 @@ def _read_place(artifact: Artifact) -> dict[str, str]:
     return {"place" if place in list(Place) else "device": place}
 
 
-def _find_source(source: Path | str | Artifact | None, precision: Precision | None) -> _Source:
+def find_source(source: Path | str | Artifact | None, precision: Precision | None) -> Source:
+    """The ONNX file that an engine is built from, unchanged since it was written; raises ManifestError without one."""
     path = source.path if isinstance(source, Artifact) else None if source is None else Path(source)
-    path = _unpack(path)
+    path = unpack(path)
     if path is not None and not is_folder(path):
         return _checked(_find_file(path), precision)
     manifest = find_manifest(path)
@@ -133,17 +134,17 @@ def _find_source(source: Path | str | Artifact | None, precision: Precision | No
             fix=f"run `dualexport {make}` first" + (", or pass --clips" if wanted is Precision.INT8 else ""),
         )
     check_artifact(graphs[wanted])
-    return _Source(graphs[wanted], manifest.name, manifest)
+    return Source(graphs[wanted], manifest.name, manifest)
 
 
-def _unpack(source: Path | None) -> Path | None:
-    """A bundle's folder, unpacked here; any other source as it is."""
+def unpack(source: Path | None) -> Path | None:
+    """A bundle's folder, unpacked into the current one; any other source as it is."""
     from ..exporter.bundle import is_bundle, unpack_bundle
 
     return unpack_bundle(source, Path()) if source is not None and is_bundle(source) else source
 
 
-def _find_file(path: Path) -> _Source:
+def _find_file(path: Path) -> Source:
     """A file that was named, with the manifest beside it where that lists the file."""
     from ..graphs.describe import describe_onnx
 
@@ -152,9 +153,9 @@ def _find_file(path: Path) -> _Source:
         if artifact.path.name == path.name and artifact.format == "onnx":
             assert manifest is not None
             check_artifact(artifact)
-            return _Source(artifact, manifest.name, manifest)
+            return Source(artifact, manifest.name, manifest)
     artifact = describe_onnx(path)
-    return _Source(artifact, path.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}"), None)
+    return Source(artifact, path.name.removesuffix(".onnx").removesuffix(f".{artifact.precision.value}"), None)
 
 
 def list_graphs(manifest: Manifest) -> list[Artifact]:
@@ -183,7 +184,7 @@ def _make_check(manifest: Manifest, reports: list[ComparisonReport], reporter: R
     return check
 
 
-def _checked(found: _Source, precision: Precision | None) -> _Source:
+def _checked(found: Source, precision: Precision | None) -> Source:
     """A file that was named has its own precision; asking for another one is refused."""
     if precision is not None and precision is not found.artifact.precision:
         raise ManifestError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..core.choices import Reference, Runtime, choose
+from ..core.choices import Reference, Runtime, Server, choose
 from ..core.errors import ManifestError, MissingDependencyError, OptionError
 from ..core.extras import needing_extra
 from ..core.manifest import Manifest, find_manifest
@@ -22,10 +22,14 @@ STORED_CLIPS = 2
 
 @dataclass(frozen=True, slots=True)
 class BundleOptions:
-    """What computes the expected outputs: the PyTorch network, whose checkpoint may have moved, or the FP32 file."""
+    """What computes the expected outputs: the PyTorch network, whose checkpoint may have moved, or the FP32 file.
+
+    `server` is what will serve the network on the device: its README says how.
+    """
 
     reference: Reference | str = Reference.TORCH
     checkpoint: Path | str | None = None
+    server: Server | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ def bundle(
     path = Path(output or f"{manifest.name}.tar.gz")
     if not is_bundle(path):
         raise OptionError(f"{path} does not end in {' or '.join(SUFFIXES)}", fix="correct --output")
-    with staged_bundle(manifest, path) as staging:
+    server = None if options.server is None else choose(Server, options.server, "server")
+    with staged_bundle(manifest, path, server) as staging:
         reporter("computing expected outputs")
         with _open_reference(manifest, options) as network:
             source = _open_clips(manifest, clips, reporter)

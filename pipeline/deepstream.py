@@ -14,7 +14,7 @@ from ..core.reporter import Notify, Progress, no_notes, no_progress
 from ..core.types import Artifact
 from ..serving import deepstream as texts
 from ..serving.deepstream import Application
-from .build import build, list_graphs
+from .build import build, list_graphs, unpack
 
 FORBIDDEN = frozenset(';\\"\n\r\t ')  # in an address: they end it, or begin an escape
 SMALLEST_FRAME, LARGEST_FRAME = 16, 16384
@@ -57,7 +57,7 @@ def deepstream(
     progress: Progress = no_progress,
     notify: Notify = no_notes,
 ) -> DeepStreamApplication:
-    """Write an application for DeepStream 9 from an exported folder: an ONNX file of its own, and configurations.
+    """Write an application for DeepStream 9 from an exported folder or a bundle: a network of its own, configurations.
 
     Raises ManifestError, ExportError, OptionError and EngineError for what DeepStream would refuse or misread, and
     OutputError when `output` is there.
@@ -66,7 +66,7 @@ def deepstream(
     from ..graphs.edit import write_probabilities
 
     options = options or DeepStreamOptions()
-    manifest = find_manifest(None if folder is None else Path(folder))
+    manifest = find_manifest(unpack(None if folder is None else Path(folder)))
     source = _choose_graph(manifest, options.precision)
     _require_cameras(options)
     hop = _count_hop(options.every, manifest)

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.choices import Precision, Runtime, TritonBackend
-from ..core.errors import ManifestError, OutputError
+from ..core.errors import EngineError, ManifestError, OutputError
 from ..core.files import staged_path
-from ..core.manifest import FILE_NAME, Manifest, Weights, check_artifact, find_manifest, write_manifest
-from ..core.reporter import Notify, no_notes
+from ..core.manifest import FILE_NAME, Manifest, Weights, check_artifact, find_manifest, read_manifest, write_manifest
+from ..core.reporter import Notify, Progress, no_notes, no_progress
 from ..core.types import Artifact
 from ..runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
+from ..runtimes.tensorrt.engine_file import read_record
 from ..serving import triton as texts
 from ..serving.triton import LABELS_FILE, MODEL_FILES, ServedNetwork
+from .build import BuildOptions, Built, build, find_source
 from .runners import NARROWEST_FIRST, list_artifacts
 
 MOST_VIDEO_BYTES = 256 << 20
@@ -50,24 +52,81 @@ class ServedRepository:
 
 
 def triton(
-    folder: Path | None, output: Path, options: TritonOptions | None = None, *, notify: Notify = no_notes
+    folder: Path | str | None, output: Path | str, options: TritonOptions | None = None, *, notify: Notify = no_notes
 ) -> ServedRepository:
     """Write a model repository for Triton Inference Server from an exported folder.
 
-    Raises ManifestError when the folder lists no file that the options ask for, and OutputError when `output` is there.
+    Raises ManifestError when the folder lists no file that the options ask for, EngineError for an engine that Triton
+    does not load, and OutputError when `output` is there.
     """
     options = options or TritonOptions()
-    manifest = find_manifest(folder)
+    manifest = find_manifest(None if folder is None else Path(folder))
     backend = options.backend or _choose_backend(manifest)
     artifact = _choose_artifact(manifest, backend, options)
     check_artifact(artifact)
+    _require_new(Path(output))
+    return _write_repository(Path(output), manifest, artifact, backend, options, notify)
+
+
+def build_into(
+    source: Path | str | Artifact | None,
+    output: Path | str,
+    options: BuildOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+    notify: Notify = no_notes,
+) -> Built:
+    """Build an engine as `build` does, and write a model repository with it for Triton's `tensorrt` backend.
+
+    Raises what `build` and `triton` raise; what Triton could not serve is refused before anything is built.
+    """
+    from ..runtimes.tensorrt.library import is_for_rtx, library_name
+
+    _require_new(Path(output))
+    if is_for_rtx():
+        raise _refuse_for_rtx(library_name())
+    options = options or BuildOptions()
+    found = find_source(source, None if options.precision is None else Precision(options.precision))
+    if found.manifest is None:
+        raise ManifestError(
+            f"no manifest lists {found.artifact.path.name}: how its clips are made is not known",
+            fix="build from a folder or a bundle",
+        )
+    built = build(found.artifact, options, progress=progress, notify=notify)
+    manifest = read_manifest(found.manifest.folder)
+    _write_repository(Path(output), manifest, built.engine, TritonBackend.TENSORRT, TritonOptions(), notify)
+    notify(f"{output} serves the engine: start it as {output}/README.md says")
+    return built
+
+
+def _require_new(output: Path) -> None:
     if output.exists():
-        raise OutputError(f"{output} is there already", fix="name a new folder with --output, or delete it")
+        raise OutputError(f"{output} is there already", fix="name a new folder, or delete it")
+
+
+def _refuse_for_rtx(what: str) -> EngineError:
+    return EngineError(
+        f"{what}: Triton's tensorrt backend loads engines of TensorRT, not of TensorRT for RTX",
+        fix="build with TensorRT, or serve by --backend python",
+    )
+
+
+def _write_repository(
+    output: Path,
+    manifest: Manifest,
+    artifact: Artifact,
+    backend: TritonBackend,
+    options: TritonOptions,
+    notify: Notify,
+) -> ServedRepository:
     network = ServedNetwork(
         manifest.name, backend, artifact.inputs, artifact.outputs, options.instances, bool(manifest.labels)
     )
-    if artifact.format == ENGINE_FORMAT and backend is TritonBackend.TENSORRT:
-        notify("the server has to have the TensorRT that built the engine: see its release notes")
+    if backend is TritonBackend.TENSORRT:
+        record = read_record(artifact)
+        if record.for_rtx:
+            raise _refuse_for_rtx(artifact.path.name)
+        notify(f"the server has to have TensorRT {record.tensorrt}, which built the engine: see its release notes")
     with staged_path(output) as staged:
         _write_models(staged, manifest, artifact, network, options)
     return ServedRepository(output, tuple(_configurations(network, options)), artifact, backend)

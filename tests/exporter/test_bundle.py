@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import NANO_CLIP
-from dualexport.core.choices import Graph, ModelSize, Precision
+from dualexport.core.choices import Graph, ModelSize, Precision, Server
 from dualexport.core.errors import BundleError, DualExportError, ManifestError, RunnerError
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import Manifest, Weights, read_manifest, write_manifest
@@ -62,6 +62,23 @@ def test_a_bundle_comes_out_as_it_went_in(packed: Path, manifest: Manifest, tmp_
     assert read_manifest(folder).artifacts[0].sha256 == manifest.artifacts[0].sha256
     assert "secret" not in (folder / "manifest.json").read_text()
     assert unpack_bundle(packed, tmp_path / "device") == folder
+
+
+@pytest.mark.parametrize(
+    ("server", "command"),
+    [
+        (None, "dualexport trt net.tar.gz\n"),
+        (Server.TRITON, "dualexport trt net.tar.gz --into models\n"),
+        (Server.DEEPSTREAM, "dualexport deepstream net.tar.gz --output app\n"),
+    ],
+)
+def test_its_readme_says_how_the_device_serves_it(
+    manifest: Manifest, tmp_path: Path, server: Server | None, command: str
+) -> None:
+    with staged_bundle(manifest, tmp_path / "net.tar.gz", server) as folder:
+        (folder / "expected.npz").write_bytes(b"outputs")
+    unpacked = unpack_bundle(tmp_path / "net.tar.gz", tmp_path / "device")
+    assert f"    {command}" in (unpacked / "README.txt").read_text()
 
 
 def test_the_same_files_give_the_same_bytes(packed: Path, manifest: Manifest, tmp_path: Path) -> None:

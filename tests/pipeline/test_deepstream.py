@@ -13,6 +13,7 @@ from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Precision
 from dualexport.core.errors import EngineError, ExportError, ManifestError, OptionError, OutputError
 from dualexport.core.manifest import read_manifest
+from dualexport.exporter.bundle import staged_bundle
 from dualexport.pipeline.deepstream import DeepStreamOptions, deepstream
 from dualexport.pipeline.runners import open_artifact, open_runner
 from dualexport.serving.deepstream import find_centre_square
@@ -79,6 +80,15 @@ def test_the_network_gives_the_probabilities_of_the_exported_file_s_logits(
     with open_artifact(original) as network, open_runner(written.model.path) as served:
         logits = network.infer({"clip": clip})["logits"]
         np.testing.assert_allclose(served.infer({"clip": clip})["probabilities"], softmax(logits), atol=1e-6)
+
+
+def test_a_bundle_is_unpacked_for_it(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with staged_bundle(read_manifest(demo), tmp_path / "demo.tar.gz"):
+        pass
+    monkeypatch.chdir(tmp_path)
+    written = deepstream("demo.tar.gz", Path("app"))
+    assert (tmp_path / "dualformer-demo" / "manifest.json").is_file()
+    assert written.model.path.is_file()
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,18 @@ import pytest
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import Precision, Runtime, TritonBackend
-from dualexport.core.errors import ManifestError, OutputError
-from dualexport.core.manifest import read_manifest
+from dualexport.core.errors import EngineError, ManifestError, OutputError
+from dualexport.core.files import hash_file
+from dualexport.core.manifest import read_manifest, write_manifest
 from dualexport.core.runner import infer_logits
+from dualexport.core.types import Artifact
+from dualexport.pipeline import serve as serve_module
+from dualexport.pipeline.build import Built
 from dualexport.pipeline.runners import choose_artifact, open_artifact
-from dualexport.pipeline.serve import TritonOptions, triton
+from dualexport.pipeline.serve import TritonOptions, build_into, triton
+from dualexport.runtimes.tensorrt.engine_file import EngineRecord
 from dualexport.verification.measures import softmax
+from support.engines import NEEDS_TENSORRT
 from support.triton import Server, require_triton, run_client, serve
 
 PARSE = """
@@ -162,6 +170,50 @@ def test_bad_videos_and_clients_that_leave_are_answered_and_the_server_stays(
     assert len(answers) == 4
     assert all(answer == answers[0] for answer in answers)
     assert server.is_live()
+
+
+def test_an_engine_is_built_into_a_repository(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a build that takes no GPU: how engines are built has its own tests."""
+    library = pytest.importorskip("dualexport.runtimes.tensorrt.library", reason=NEEDS_TENSORRT)
+    folder, notes = Path(shutil.copytree(exported, tmp_path / "dualformer-n")), list[str]()
+    record = EngineRecord("TensorRT", "10.3.0").document()
+
+    def build(source: Artifact, *_: object, **__: object) -> Built:
+        path = folder / "dualformer-n.fp16.sm87-trt10.3.engine"
+        path.write_bytes(b"engine")
+        engine = replace(source, format="tensorrt", path=path, sha256=hash_file(path), options=record)
+        write_manifest(read_manifest(folder).with_artifact(engine), folder / "manifest.json")
+        return Built(engine, folder / "manifest.json", None)
+
+    monkeypatch.setattr(serve_module, "build", build)
+    monkeypatch.setattr(library, "is_for_rtx", lambda: True)
+    with pytest.raises(EngineError, match="not of TensorRT for RTX"):
+        build_into(folder, tmp_path / "models")
+    monkeypatch.setattr(library, "is_for_rtx", lambda: False)
+    built = build_into(folder, tmp_path / "models", notify=notes.append)
+    served = tmp_path / "models" / "dualformer-n"
+    assert (served / "1" / "model.plan").read_bytes() == b"engine"
+    assert 'backend: "tensorrt"' in (served / "config.pbtxt").read_text()
+    assert built.engine in read_manifest(folder).artifacts
+    assert "TensorRT 10.3.0" in notes[0]
+    with pytest.raises(OutputError, match="is there already"):
+        build_into(folder, tmp_path / "models")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ManifestError, match="how its clips are made is not known"):
+        build_into(folder / "dualformer-n.fp16.onnx", tmp_path / "others")
+
+
+def test_an_engine_that_triton_does_not_load_is_refused(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "dualformer-n"))
+    manifest = read_manifest(folder)
+    (folder / "one.engine").write_bytes(b"engine")
+    record = EngineRecord("TensorRT for RTX", "1.2.0").document()
+    path = folder / "one.engine"
+    engine = replace(manifest.artifacts[0], format="tensorrt", path=path, sha256=hash_file(path), options=record)
+    write_manifest(manifest.with_artifact(engine), manifest.path)
+    with pytest.raises(EngineError, match=r"one\.engine: Triton's tensorrt backend loads engines of TensorRT, not of"):
+        triton(folder, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
 
 
 def test_what_cannot_be_served_is_refused(exported: Path, tmp_path: Path) -> None:
