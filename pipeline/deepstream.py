@@ -83,7 +83,7 @@ def deepstream(
         engine = build(path, progress=progress, notify=notify).engine if options.build_engine else None
         application = Application(
             path.name,
-            engine.path.name if engine else texts.name_engine(path.name),
+            engine.path.name if engine else None,
             model.inputs[0],
             manifest.preprocessing,
             options.cameras,
@@ -112,11 +112,11 @@ def _choose_graph(manifest: Manifest, precision: Precision | str | None) -> Arti
             f"{graph.path.name} takes {clip.dtype} frames, DeepStream's sequence library writes float32 clips",
             fix="export again without --input uint8",
         )
-    if clip.shape[0] != 1:
+    if 1 not in clip.batches:
         raise ExportError(
-            f"{graph.path.name} takes {clip.shape[0]} clips at a time: cameras' clips are ready at different times, "
-            "and DeepStream refuses a part of a batch",
-            fix="export again with --batch 1, which serves any number of cameras",
+            f"{graph.path.name} takes {clip.batches[0]} clips at a time or more: cameras' clips are ready at different "
+            "times, and DeepStream refuses a part of a batch",
+            fix="export again with --batch 1, which serves any number of cameras, or with a range like --batch 1-8",
         )
     return graph
 

@@ -1,8 +1,8 @@
 """Configurations of DeepStream's application for action recognition: what makes clips, what classifies, what runs both.
 
 Source: deepstream-3d-action-recognition with its sequence library, nvdspreprocess and nvinfer in NVIDIA/DeepStream,
-release 9.1. The sequence library writes float32 RGB (1, 3, frames, height, width) and nothing else. Each camera's
-clips are classified on their own, since nvinfer refuses a part of a batch that an engine has fixed.
+release 9.1. The sequence library writes float32 RGB (batch, 3, frames, height, width) and nothing else. As cameras'
+clips are ready at different times, the network has to take any batch from 1 on: nvinfer refuses a part of a fixed one.
 """
 
 from __future__ import annotations
@@ -29,18 +29,24 @@ TIMEOUT_US = 40_000
 class Application:
     """A network, its cameras' addresses and what DeepStream does between them.
 
-    `frame` is the (width, height) that cameras' frames have, `hop` the taken frames from one clip of a camera to its
-    next, `threshold` the probability below which a clip has no class.
+    `clip` is the network's input, `frame` the (width, height) of the cameras' frames, `hop` the taken frames from one
+    clip of a camera to its next, `threshold` the probability below which a clip has no class. `engine` None: the one
+    that nvinfer builds.
     """
 
     model: str
-    engine: str
+    engine: str | None
     clip: TensorSpec
     preprocessing: Preprocessing
     cameras: tuple[str, ...]
     frame: tuple[int, int]
     hop: int
     threshold: float
+
+    @property
+    def batch(self) -> int:
+        """Cameras whose clips share an inference when they are ready together."""
+        return min(self.clip.shape[0], len(self.cameras))
 
 
 def describe_preprocessing(application: Application) -> Sections:
@@ -52,7 +58,7 @@ def describe_preprocessing(application: Application) -> Sections:
             "target-unique-ids": NETWORK_ID,
             "process-on-frame": 1,
             "network-input-order": CUSTOM_ORDER,
-            "network-input-shape": application.clip.shape,
+            "network-input-shape": (application.batch, *application.clip.shape[1:]),
             "network-color-format": RGB,
             "tensor-data-type": FLOAT32,
             "tensor-name": application.clip.name,
@@ -89,8 +95,8 @@ def describe_inference(application: Application) -> Sections:
             "process-mode": FULL_FRAMES,
             "input-tensor-from-meta": 1,
             "onnx-file": application.model,
-            "model-engine-file": application.engine,
-            "batch-size": application.clip.shape[0],
+            "model-engine-file": application.engine or name_engine(application.model, application.batch),
+            "batch-size": application.batch,
             "network-mode": TYPES_OF_THE_FILE,
             "strongly-typed": 1,
             "network-type": CLASSIFIER,
@@ -121,9 +127,9 @@ def describe_application(application: Application) -> Sections:
     }
 
 
-def name_engine(model: str) -> str:
+def name_engine(model: str, batch: int) -> str:
     """The file that nvinfer keeps the engine in that it builds from `model`."""
-    return f"{model}_b1_gpu0_fp32.engine"
+    return f"{model}_b{batch}_gpu0_fp32.engine"
 
 
 def find_centre_square(width: int, height: int) -> tuple[int, int, int, int]:

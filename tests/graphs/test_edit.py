@@ -53,6 +53,12 @@ def test_one_output_of_probabilities_is_left_and_what_it_needs(tmp_path: Path) -
         )
 
 
+def test_a_file_for_a_range_of_batches_stays_one(ranged: Path, tmp_path: Path) -> None:
+    write_probabilities(ranged / "dualformer-demo.fp16.onnx", tmp_path / "probabilities.onnx")
+    (output,) = describe_onnx(tmp_path / "probabilities.onnx").outputs
+    assert list(output.batches) == list(range(1, 9))
+
+
 def test_a_graph_that_gives_no_logits_is_refused(tmp_path: Path) -> None:
     _save(tmp_path / "logits.onnx", [2, 3])
     write_probabilities(tmp_path / "logits.onnx", tmp_path / "once.onnx")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,11 +14,17 @@ import pytest
 from dualexport.clips.source import ClipSource
 from dualexport.core.choices import Precision
 from dualexport.core.errors import EngineError, ExportError, ManifestError, OptionError, OutputError
-from dualexport.core.manifest import read_manifest
+from dualexport.core.manifest import read_manifest, write_manifest
+from dualexport.core.types import TensorSpec
 from dualexport.exporter.bundle import staged_bundle
 from dualexport.pipeline.deepstream import DeepStreamOptions, deepstream
 from dualexport.pipeline.runners import open_artifact, open_runner
-from dualexport.serving.deepstream import find_centre_square
+from dualexport.serving.deepstream import (
+    Application,
+    describe_inference,
+    describe_preprocessing,
+    find_centre_square,
+)
 from dualexport.verification.measures import softmax
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +150,24 @@ def test_what_deepstream_would_refuse_or_misread_is_refused_here(demo: Path, siz
     (tmp_path / "app").mkdir()
     with pytest.raises(OutputError, match="is there already"):
         deepstream(demo, tmp_path / "app")
+
+
+def test_cameras_share_a_batch_only_where_the_file_takes_a_part_of_it(demo: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(demo, tmp_path / "dualformer-demo"))
+    manifest = read_manifest(folder)
+    clip = TensorSpec("clip", "float32", (4, *manifest.artifacts[0].inputs[0].shape[1:]))
+    artifacts = tuple(replace(one, inputs=(clip,)) for one in manifest.artifacts)
+    write_manifest(replace(manifest, artifacts=artifacts), manifest.path)
+    with pytest.raises(ExportError, match="takes 4 clips at a time or more"):
+        deepstream(folder, tmp_path / "app")
+
+    cameras = ("rtsp://one/stream", "rtsp://two/stream", "rtsp://three/stream")
+    application = Application(
+        "a.onnx", None, replace(clip, least_batch=1), manifest.preprocessing, cameras, (64, 64), 1, 0.0
+    )
+    assert describe_preprocessing(application)["property"]["network-input-shape"][0] == 3
+    assert describe_inference(application)["property"]["batch-size"] == 3
+    assert describe_inference(application)["property"]["model-engine-file"] == "a.onnx_b3_gpu0_fp32.engine"
 
 
 def test_an_engine_of_another_tensorrt_is_refused(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,8 @@ def read_application(path: Path) -> Keys:
 def prepare_clips(frames: Iterable[NDArray[np.uint8]], keys: Mapping[str, Keys]) -> Iterator[NDArray[np.float32]]:
     """The tensors that the sequence library hands on for camera 0: RGB frames in, (1, 3, frames, height, width) out."""
     settings, user = keys["property"], keys["user-configs"]
-    batch, channels, length, height, width = settings["network-input-shape"]
-    assert (batch, channels) == (1, 3)
+    _, channels, length, height, width = settings["network-input-shape"]
+    assert channels == 3
     assert (settings["network-color-format"], settings["tensor-data-type"], settings["scaling-filter"]) == (0, 0, 1)
     assert (height, width) == (settings["processing-height"], settings["processing-width"])
     left, top, wide, high = keys["group-0"][f"{ROI_PREFIX}0"]
