@@ -128,7 +128,7 @@ def feeds(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def is_right(runner: TensorRTRunner, seed: int) -> bool:
-    """Whether the runner computes what the engine stands for."""
+    """True where the runner computes what the engine stands for."""
     batch = feeds(seed)
     return bool(np.array_equal(runner.infer(batch)["logits"], batch["clip"].astype(np.float32) + 1))
 

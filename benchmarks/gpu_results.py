@@ -97,7 +97,7 @@ def _table_products(rows: Rows) -> str:
 
 
 def _list_others(rows: Rows) -> str:
-    """What was skipped or failed, and what the probes and builds found, a line each."""
+    """A line for each row that was skipped or failed, and for what the probes and builds found."""
     lines = []
     for name, row in rows.items():
         if "error" in row or "skipped" in row:

@@ -310,7 +310,7 @@ def asdict_shallow(artifact: Artifact) -> dict[str, Any]:
 
 
 def measure_runner(runner: TimedRunner, task: Task) -> dict[str, Any]:
-    """How close a runner is to the reference, and all its times."""
+    """The distance of a runner from the reference, and all its times."""
     device = cuda_layer.find_gpu()
     timing = Timing(
         seconds=task.seconds,
@@ -376,7 +376,7 @@ def describe_difference(expected: Array, logits: Array) -> dict[str, float]:
 
 
 def compare_contexts(runner: Any, task: Task) -> dict[str, bool]:
-    """Whether two runs, two contexts, and a graph and single launches give the same bits."""
+    """True where two runs, two contexts, and a graph and single launches give the same bits."""
     feeds = make_input(runner)
     first = runner.infer(feeds)
     equal = {
@@ -444,7 +444,7 @@ def make_input(runner: Runner) -> dict[str, Array]:
 
 
 def same(one: dict[str, Array], other: dict[str, Array]) -> bool:
-    """Whether all outputs are equal, bit by bit."""
+    """True where all outputs are equal, bit by bit."""
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 

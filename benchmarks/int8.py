@@ -42,6 +42,7 @@ from dualexport.graphs.load import load_graph
 from dualexport.graphs.work import read_graph_work
 from dualexport.pipeline.calibrate import find_folded
 from dualexport.pipeline.clips import Clips
+from dualexport.pipeline.plan import plan_onnx
 from dualexport.pipeline.quantize import QuantizeOptions, quantize
 from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
@@ -150,8 +151,6 @@ def time_all(entries: list[Entry], clip: Clip, rounds: int) -> dict[str, float]:
 
 def describe_plan(path: Path) -> tuple[str, str, str]:
     try:
-        from dualexport.pipeline.plan import plan_onnx
-
         plan = plan_onnx(path)
     except DualExportError as error:
         return (str(error)[:40], "", "")

@@ -39,7 +39,7 @@ class ActivationRange:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was measured on clips for the FP32 graph of hash `graph`: ranges by tensor, weights by layer."""
+    """Ranges by tensor and weights by layer, measured on clips for the FP32 graph of hash `graph`."""
 
     graph: str
     method: Method

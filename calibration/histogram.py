@@ -1,4 +1,4 @@
-"""What flows into a linear layer, measured in memory that does not grow with the number of clips."""
+"""Statistics of what flows into a linear layer, in memory that does not grow with the number of clips."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class ClipRecord:
 
 
 def record_clip(clip: Clip) -> ClipRecord:
-    """What identifies `clip`."""
+    """The identity of `clip`."""
     digest = hashlib.sha256(np.ascontiguousarray(clip.data).tobytes()).hexdigest()
     return ClipRecord(clip.name, clip.view, tuple(int(index) for index in clip.frame_indices), digest)
 

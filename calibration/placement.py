@@ -30,7 +30,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupGain:
-    """What a group saves by being in 8 bits, in milliseconds of the estimate, with the rest of the choice as it is."""
+    """The milliseconds of the estimate that a group saves in 8 bits, with the rest of the choice as it is."""
 
     group: str
     chosen: bool
@@ -120,7 +120,7 @@ class _Search:
         return frozenset().union(*(group.layers & fastest[group.stage] for group in groups))
 
     def list_gains(self, groups: Sequence[LayerGroup], best: frozenset[str]) -> tuple[GroupGain, ...]:
-        """What each group saves: one plan for each kind, in which all stages change their mind about it."""
+        """The saving of each group: one plan for each kind, in which all stages change their mind about it."""
         gains = []
         for group in groups:
             other = self.times(_flip(groups, best, group.kind)).get(group.stage, 0.0)

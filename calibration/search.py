@@ -1,4 +1,4 @@
-"""Which few of many things a condition needs, when trying one set takes long."""
+"""Find a minimal subset that satisfies an expensive predicate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the output's error each quantized layer is to blame for.
+"""The share of the output's error that each quantized layer is to blame for.
 
 One layer is quantized at a time. What flows into its block is the same as without, so it is kept from one run of the
 whole network, and only the rest of the network, from the block on, runs again.
@@ -89,7 +89,7 @@ def _run_to_blocks(
     open_runner: OpenRunner,
     types: Mapping[str, onnx.ValueInfoProto],
 ) -> list[dict[str, Array]]:
-    """What flows into every block, and the logits, for each clip."""
+    """The tensors that flow into the blocks, and the logits, for each clip."""
     observable = ModelProto()
     observable.CopyFrom(model)
     observable.graph.output.extend(types[tensor] for tensor in tensors)

@@ -68,7 +68,7 @@ def _fill(items: Iterable[T], queue: Queue[tuple[bool, T | BaseException | None]
 def _put(
     queue: Queue[tuple[bool, T | BaseException | None]], entry: tuple[bool, T | BaseException | None], stopped: Event
 ) -> bool:
-    """Whether the entry found its place before the reader stopped."""
+    """True where the entry found its place before the reader stopped."""
     while not stopped.is_set():
         try:
             queue.put(entry, timeout=POLL_SECONDS)

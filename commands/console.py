@@ -1,4 +1,4 @@
-"""How dualexport looks on a screen: results on stdout, progress and errors on stderr."""
+"""The screen: results on stdout, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def show_progress() -> Iterator[Reporter]:
 
 
 class _Counted(ProgressColumn):
-    """How much of counted work is done, and in what time the rest will be; nothing of work that is not counted."""
+    """A column that shows how much of counted work is done, and in what time the rest will be."""
 
     def render(self, task: Task) -> Text:
         if task.total is None or task.finished:

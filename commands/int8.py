@@ -30,7 +30,7 @@ NOT_MEASURED = (
 
 
 class Base(str, Enum):
-    """What the unquantized rest computes in."""
+    """The precision of the unquantized rest."""
 
     FP16 = "fp16"
     FP32 = "fp32"
@@ -145,7 +145,7 @@ def print_quantized(quantized: Quantized) -> None:
 
 
 def _print_placement(placement: Placement, device: str) -> None:
-    """What each group of layers saves or costs on the device, where plans decided."""
+    """Print what each group of layers saves or costs on the device, where plans decided."""
     if placement.rest_ms is None or placement.placed_ms is None:
         return
     rows = [(gain.group, "INT8" if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]

@@ -35,6 +35,6 @@ def synth(
 
 
 def _print_dataset(dataset: Dataset) -> None:
-    """How many videos show which action, and where their list is."""
+    """Print the number of videos of each action, and where their list is."""
     rows = [(action, str(count)) for action, count in dataset.clips_by_action.items()]
     console.print_table(f"{len(dataset.videos)} videos, listed in {dataset.labels}", ("action", "videos"), rows)

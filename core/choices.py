@@ -29,7 +29,7 @@ class ModelSize(str, Enum):
 
 
 class Precision(str, Enum):
-    """What the matrix multiplications of an artifact compute in."""
+    """The type that an artifact's matrix multiplications compute in."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -37,21 +37,21 @@ class Precision(str, Enum):
 
 
 class Graph(str, Enum):
-    """How the network is written down: as traced, or folded into fewer layers."""
+    """The form of the network in a file: as traced, or folded into fewer layers."""
 
     PLAIN = "plain"
     FOLDED = "folded"
 
 
 class InputType(str, Enum):
-    """What an artifact takes: normalized clips, or raw RGB frames as a decoder delivers them."""
+    """The input of an artifact: normalized clips, or raw RGB frames as a decoder delivers them."""
 
     FLOAT32 = "float32"
     UINT8 = "uint8"
 
 
 class Runtime(str, Enum):
-    """What runs the network."""
+    """The library that runs the network."""
 
     TORCH = "torch"
     ONNX = "onnx"
@@ -59,7 +59,7 @@ class Runtime(str, Enum):
 
 
 class Reference(str, Enum):
-    """What the artifacts are compared with."""
+    """The reference that artifacts are compared with."""
 
     TORCH = "torch"
     ONNX = "onnx"
@@ -76,7 +76,7 @@ class Compatibility(str, Enum):
 
 
 class Method(str, Enum):
-    """How the range of an activation is chosen."""
+    """The rule by which the range of an activation is chosen."""
 
     ENTROPY = "entropy"
     PERCENTILE = "percentile"
@@ -127,7 +127,7 @@ class TensorRTRelease(str, Enum):
 
 
 class Provider(str, Enum):
-    """Where ONNX Runtime computes."""
+    """The execution provider of ONNX Runtime."""
 
     CPU = "cpu"
     CUDA = "cuda"

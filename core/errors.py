@@ -24,7 +24,7 @@ def _is_shown(character: str) -> bool:
 
 
 class DualExportError(Exception):
-    """What is wrong (the message: got and expected) and how to `fix` it, each one line."""
+    """An expected error: its message says what is wrong (got and expected), `fix` how to go on, each in one line."""
 
     exit_code = 1
 

@@ -49,7 +49,7 @@ class StagedSet:
     _is_locked: bool = False
 
     def path(self, name: str) -> Path:
-        """Where to write the file (or folder) that will be called `name`."""
+        """The path to write the file (or folder) to that will be called `name`."""
         _require_replaceable(self.folder / name)
         return self.staging / name
 
@@ -91,7 +91,7 @@ def staged_set(folder: Path) -> Iterator[StagedSet]:
 
 @contextmanager
 def staged_path(final: Path) -> Iterator[Path]:
-    """Where to write one file, which appears as `final` when the block ends; otherwise as `staged_set`."""
+    """The path to write one file to, which appears as `final` when the block ends; otherwise as `staged_set`."""
     with staged_set(final.parent) as staged:
         yield staged.path(final.name)
 

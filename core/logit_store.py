@@ -45,7 +45,7 @@ STORED = FileKind("a stored reference", RunnerError, FIX, max_bytes=16 << 30, mi
 
 
 class ReferenceInfo(msgspec.Struct, frozen=True):
-    """Where stored logits come from: the network, the name of the runner that computed them, and how many classes."""
+    """The origin of stored logits: the network, the name of the runner that computed them, the number of classes."""
 
     network: dict[str, Any]
     reference: str

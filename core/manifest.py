@@ -58,7 +58,7 @@ TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where the network's weights came from: a checkpoint file, or a seed for random ones.
+    """The origin of the network's weights: a checkpoint file, or a seed for random ones.
 
     `selector_seed` is that of selectors which the checkpoint did not have; `demo` says that the checkpoint is
     dualexport's own, which is found wherever that is installed: only its file's name counts.
@@ -96,7 +96,7 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """What the network's files are called, before precision and suffix."""
+        """The name of the network's files, before precision and suffix."""
         return name_network(DEMO if self.weights.demo else self.size.value, self.selections)
 
     @property
@@ -116,7 +116,7 @@ class Manifest:
         return replace(self, artifacts=(*kept, artifact))
 
     def describes_same_network(self, other: Manifest) -> bool:
-        """Whether both come from the same weights, so that their artifacts may stand side by side."""
+        """True where both come from the same weights, so that their artifacts may stand side by side."""
         mine, others = self.weights, other.weights
         return (self.size, mine.sha256, mine.seed, mine.selector_seed, self.selections) == (
             other.size,
@@ -214,12 +214,12 @@ def find_manifest(folder: Path | None) -> Manifest:
 
 
 def _has_manifest(folder: Path) -> bool:
-    """Whether a manifest is there, or what a killed run left, which has put everything but the manifest in place."""
+    """True where a manifest is there, or what a killed run left, which has put all but the manifest in place."""
     return any(os.path.lexists(folder / name) for name in (FILE_NAME, COMMIT))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the manifest is one of an exported network: other programs call their files manifest.json, too."""
+    """True for the manifest of an exported network: other programs call their files manifest.json, too."""
     try:
         read_manifest(folder)
     except ManifestError:

@@ -62,7 +62,7 @@ class SelectionDocument(Struct):
 
 
 class PreprocessingDocument(Struct):
-    """How a video becomes a clip."""
+    """The rules by which a video becomes a clip."""
 
     frames: Annotated[int, Meta(ge=1, le=4096)]
     stride: Annotated[int, Meta(ge=1, le=4096)]

@@ -1,4 +1,4 @@
-"""Where long work says what it is doing, and what a user should see although nothing failed."""
+"""Channels of long work: what it is doing, and what a user should see although nothing failed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ EXAMPLE = "T0:0.5 or T0:0.5,S2:0.74"
 
 
 class SelectionKind(str, Enum):
-    """What is selected: frames of the clip, or a square region of each frame."""
+    """The kind of what is selected: frames of the clip, or a square region of each frame."""
 
     TIME = "T"
     SPACE = "S"
@@ -39,7 +39,7 @@ class Selection:
         return f"{self.kind.value}{self.stage}:{self.ratio.normalize():f}"
 
     def apply(self, grid: Grid) -> Grid:
-        """What is kept of `grid`: floor(ratio * frames) frames, or a square of floor(sqrt(ratio * positions)).
+        """The part of `grid` that is kept: floor(ratio * frames) frames, or a square of floor(sqrt(ratio * positions)).
 
         An extent of 0 says that the ratio keeps nothing.
         """

@@ -1,4 +1,4 @@
-"""What travels to a device: the ONNX files, manifest and expected outputs in one .tar.gz, and its careful unpacking.
+"""Bundles for a device: ONNX files, manifest and expected outputs in one .tar.gz, and its careful unpacking.
 
 A bundle may come from a stranger. Only plain files directly in one folder are taken from it, up to a limit in number
 and size, and no engine, which can hold code. The folder appears only when all files are those that the manifest names.
@@ -176,7 +176,7 @@ class _Metered:
         return self._stream.seek(position)
 
     def tell(self) -> int:
-        """Where the next byte comes from."""
+        """The position of the next byte."""
         return self._stream.tell()
 
     def _take(self, count: int) -> None:

@@ -63,7 +63,7 @@ class _GraphFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """What a rule finds, and the releases it concerns."""
+    """A finding of one rule, and the releases it concerns."""
 
     problem: str
     fix: str
@@ -73,7 +73,7 @@ class _Problem:
 def lint_onnx(
     model_path: Path, releases: Sequence[TensorRTRelease] = tuple(TensorRTRelease)
 ) -> tuple[LintFinding, ...]:
-    """What in the ONNX file TensorRT will not read, in the graph's order; empty when all of `releases` read it.
+    """Find what TensorRT will not read in an ONNX file, in the graph's order; nothing when all of `releases` read it.
 
     Raises GraphError when the file is not ONNX.
     """

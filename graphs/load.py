@@ -123,7 +123,7 @@ def _check_external(tensor: TensorProto, path: Path) -> int:
 
 
 def _find_problems(model: ModelProto) -> Iterator[str]:
-    """What makes the model unsound although ONNX's own checker takes it."""
+    """Find what makes the model unsound although ONNX's own checker takes it."""
     graph = model.graph
     if not graph.node:
         yield "it holds no node"

@@ -1,4 +1,4 @@
-"""What TensorRT releases read of ONNX: the table that `lint` checks a graph against.
+"""The parts of ONNX that TensorRT releases read: the table that `lint` checks a graph against.
 
 Sources: the operator tables and the changelog of onnx-tensorrt, TensorRT's ONNX parser, from 10.0 to 10.16, and the
 parser of TensorRT 11.4 asked operator by operator (`OnnxParser.supports_operator`).

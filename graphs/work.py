@@ -45,7 +45,7 @@ _PRECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class GraphWork:
-    """What a graph asks to be computed.
+    """The products that a graph asks to be computed.
 
     `macs` are the multiply-accumulates of each product and convolution; `attentions` holds, for each softmax between
     two products, the names of those nodes. `uncounted` are products whose shapes the file does not give.
@@ -111,7 +111,7 @@ def _refuse_dynamic_inputs(model: onnx.ModelProto) -> None:
 
 
 def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, Precision]:
-    """What each product is asked for in: INT8 where both factors are dequantized, else the type of its output.
+    """The precision that each product is asked for in: INT8 where both factors are dequantized, else its output's type.
 
     A factor may be moved between its dequantization and the product.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions(EngineOptions):
-    """How an engine is to be built; None leaves what is usual.
+    """Options of an engine's build; None leaves what is usual.
 
     `precision` chooses among the ONNX files of a folder, by default the narrowest. `timing_cache` keeps the timings of
     kernels, by default beside the engine. With `verbose` everything that TensorRT says is a note.

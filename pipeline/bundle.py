@@ -22,7 +22,7 @@ STORED_CLIPS = 2
 
 @dataclass(frozen=True, slots=True)
 class BundleOptions:
-    """What computes the expected outputs: the PyTorch network, whose checkpoint may have moved, or the FP32 file.
+    """Options of a bundle: the PyTorch network, whose checkpoint may have moved, or the FP32 file is the reference.
 
     `server` is what will serve the network on the device: its README says how.
     """

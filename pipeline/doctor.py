@@ -58,7 +58,7 @@ def doctor(commands: Sequence[str] = (), *, jetson: bool = False) -> Examination
 
 
 def read_machine() -> Machine:
-    """What is examined, read from this machine."""
+    """Read from this machine what is examined."""
     tensorrt, for_rtx = _read_tensorrt()
     available = read_available_bytes()
     return Machine(
@@ -76,7 +76,7 @@ def read_machine() -> Machine:
 
 
 def read_requirements() -> list[str]:
-    """What the installed package asks for; in a source tree that was never installed, what its project file does."""
+    """The requirements of the installed package; in a source tree that was never installed, of its project file."""
     try:
         return requires("dualexport") or []
     except PackageNotFoundError:
@@ -142,7 +142,7 @@ def _list_decoders() -> frozenset[str]:
 
 
 def _try_to_write() -> str | None:
-    """Why the current folder cannot be written; None where it can."""
+    """The reason why the current folder cannot be written; None where it can."""
     try:
         with tempfile.TemporaryFile(dir=Path()):
             return None

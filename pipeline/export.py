@@ -41,7 +41,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Which files are written, and how closely they are compared with the PyTorch network.
+    """The files to write, and how closely they are compared with the PyTorch network.
 
     INT8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference, with
     (1, 8) any number from 1 to 8. With selection the token frames that were kept are a second output. Files are

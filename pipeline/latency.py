@@ -58,7 +58,7 @@ def read_latency(manifest: Manifest, reporter: Reporter) -> Latency | None:
 
 
 def read_verdicts(manifest: Manifest, hashes: Container[str], reporter: Reporter) -> tuple[Verdict, ...]:
-    """What was measured of the INT8 graphs with these hashes, and of engines built from them."""
+    """The verdicts on the INT8 graphs with these hashes, and on engines built from them."""
     latency = read_latency(manifest, reporter)
     graphs = {one.sha256 for one in manifest.artifacts if one.sha256 in hashes and one.precision is Precision.INT8}
     names = {one.path.name for one in manifest.artifacts if {one.sha256, one.parent} & graphs}
@@ -83,7 +83,7 @@ def judge_measured(artifacts: Sequence[Artifact], bench: Bench) -> tuple[Verdict
 
 
 def _is_current(artifact: Artifact, artifacts: Sequence[Artifact]) -> bool:
-    """Whether an engine was built from one of the graphs that are there now."""
+    """True for an engine that was built from one of the graphs that are there now, and for a graph."""
     return artifact.format != FORMAT or any(artifact.parent == graph.sha256 for graph in artifacts)
 
 

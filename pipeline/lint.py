@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def lint(path: Path | str, releases: Sequence[TensorRTRelease | str] = ()) -> tuple[LintFinding, ...]:
-    """What `releases` of TensorRT (by default all) will not read in an ONNX file; raises LintError if it is none."""
+    """Find what `releases` of TensorRT (default: all) will not read in an ONNX file; raises LintError if it is none."""
     from ..graphs.lint import lint_onnx
 
     return lint_onnx(Path(path), tuple(map(TensorRTRelease, releases)) or tuple(TensorRTRelease))

@@ -27,7 +27,7 @@ _STAGE = re.compile(r"blocks\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where layers are to become INT8: by a rule, or, with Place.DEVICE, where it pays on `device`."""
+    """The choice of layers that become INT8: by a rule, or, with Place.DEVICE, by what pays on `device`."""
 
     place: Place
     device: DeviceName | None = None

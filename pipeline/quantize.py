@@ -37,7 +37,7 @@ HELD_OUT = 5  # each so many-th video is kept from calibration when a target is 
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
-    """How ranges are chosen and which layers stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
+    """The choice of ranges, and of the layers that stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
 
     `place` says which layers are quantized at all: what is free, or, where `device` is given, what pays there by its
     compiled plans; in a file for CPUs all.

@@ -146,7 +146,7 @@ def wrap_network(network: DualFormer) -> TimedRunner:
 
 
 def limits_of(artifact: Artifact, limits: Mapping[Precision, Limits], logit_difference: float | None) -> Limits:
-    """What an artifact is held against; `logit_difference` is the user's limit, None for that of the precision.
+    """The limits of an artifact; `logit_difference` is the user's own, None for that of the precision.
 
     An FP32 engine multiplies in TF32, TensorRT's default, which has the mantissa of FP16.
     """
@@ -181,7 +181,7 @@ def _choose_engine(engines: tuple[Artifact, ...]) -> Artifact:
 
 
 def _find_refusals(engines: tuple[Artifact, ...]) -> dict[Path, EngineError]:
-    """Why engines cannot be loaded here, of those that cannot."""
+    """The reasons of engines that cannot be loaded here."""
     from ..runtimes.tensorrt.admission import Installation, require_loadable
     from ..runtimes.tensorrt.load import installed_layer
 

@@ -21,7 +21,7 @@ RULES = FileKind("a TOML file of thresholds", LimitError, f"write it like this: 
 
 
 class SpanRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a class is there.
+    """The time in which a class is there.
 
     A span begins with a window that gives its class at least the `threshold` (by class name in `classes`) and goes on
     while windows give it at least that less the share `hysteresis` of it. Shorter ones than `min_seconds` are left out.

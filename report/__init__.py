@@ -1,1 +1,1 @@
-"""What was verified and measured, as a page, a text for a pull request, and a file for a CI system."""
+"""Reports of what was verified and measured: a page, a text for a pull request, and a file for a CI system."""

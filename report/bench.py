@@ -1,4 +1,4 @@
-"""What bench.json holds, as it is read: typed, bounded, every time positive and finite."""
+"""The contents of bench.json as they are read: typed, bounded, every time positive and finite."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Latency(Bench, frozen=True, kw_only=True):
-    """What was measured of files that are there now, and what that means for INT8."""
+    """Latencies of files that are there now, and what they mean for INT8."""
 
     verdicts: tuple[Verdict, ...]

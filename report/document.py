@@ -145,7 +145,7 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """What the artifacts were compared with, on how many clips, and its own accuracy or why that is not known."""
+    """The reference of a comparison, the number of clips, and its own accuracy or why that is not known."""
 
     name: str
     clips: int
@@ -171,7 +171,7 @@ class SkippedVideo(msgspec.Struct, frozen=True):
 
 
 class BlockError(msgspec.Struct, frozen=True):
-    """How far a block's output is from the reference's, relative to its norm."""
+    """The distance of a block's output from the reference's, relative to its norm."""
 
     name: str
     relative_error: float | None
@@ -190,7 +190,7 @@ class BlockErrors(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """What a file reaches with some of its layers unquantized."""
+    """The figures that a file reaches with some of its layers unquantized."""
 
     clips: int
     top1_agreement: float
@@ -212,7 +212,7 @@ class Bisection(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What TensorRT makes of an artifact, in figures; its layers are left out."""
+    """The figures of a compiled plan, without its layers."""
 
     format: int
     model: str

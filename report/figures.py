@@ -42,7 +42,7 @@ def result(passed: bool) -> str:
 
 
 def got(check: LimitCheck) -> str:
-    """What was reached, with its remark; of what is not finite, only infinity holds a limit."""
+    """The value that was reached, with its remark; of what is not finite, only infinity holds a limit."""
     value = number(check.got) if check.got is not None else "infinite" if check.passed else "not finite"
     return f"{value} ({check.remark})" if check.remark else value
 

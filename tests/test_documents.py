@@ -1,4 +1,4 @@
-"""What documents and `--help` tell a user: commands and links exist, and scripts/demo runs the tutorial."""
+"""Documents and `--help` tell what is there: commands and links exist, and scripts/demo runs the tutorial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an ONNX graph's error enters and how it grows: intermediate tensors against the reference, block by block."""
+"""A graph's tensors against the reference's, block by block: where an error enters and how it grows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BlockOutputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlockError:
-    """How far a block's output is from the reference's, over all clips.
+    """The distance of a block's output from the reference's, over all clips.
 
     `relative_error` is the norm of the difference, divided by that of the reference's output.
     """
@@ -57,7 +57,7 @@ class LayerReport:
 
     @property
     def remark(self) -> str:
-        """What `enters_at` means, and where to look."""
+        """A sentence on `enters_at`, and where to look."""
         if self.enters_at is None:
             return "no block stands out: the error grows evenly"
         if self.blocks[0].name == self.enters_at:

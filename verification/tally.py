@@ -59,7 +59,7 @@ class ClassAgreement:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonReport:
-    """How far one artifact is from the reference on a set of clips, and whether that is within its limits.
+    """The distance of one artifact from the reference on a set of clips, held against its limits.
 
     `top1_agreement` is the share of clips with the same best class, `top5_agreement` of those that have the
     reference's best class among their five best. `largest_difference` and `mean_difference` are of logits; `cosine`
@@ -113,7 +113,7 @@ class VideoLogits:
 
 @dataclass(slots=True)
 class AccuracyTally:
-    """How many labelled videos a network classifies as labelled."""
+    """The count of labelled videos that a network classifies as labelled."""
 
     videos: int = 0
     single_view: int = 0
@@ -138,7 +138,7 @@ class AccuracyTally:
 
 @dataclass(slots=True)
 class Tally:
-    """What `ComparisonReport` is made of, clip by clip."""
+    """Counts and sums over clips, from which a `ComparisonReport` is made."""
 
     accuracy: AccuracyTally = field(default_factory=AccuracyTally)
     reference_accuracy: AccuracyTally = field(default_factory=AccuracyTally)

@@ -24,7 +24,7 @@ RATIO_STEP = Decimal("0.01")  # between the ratios that an error proposes
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Why a stage cannot work on its grid, and the kind of selection that made the grid so small."""
+    """The reason why a stage cannot work on its grid, and the kind of selection that made the grid so small."""
 
     stage: int
     kind: SelectionKind

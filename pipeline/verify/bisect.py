@@ -1,4 +1,4 @@
-"""Which layers of an INT8 file that misses a limit have to stay unquantized: `verify --bisect`."""
+"""Find the layers of an INT8 file that have to stay unquantized for it to hold its limits: `verify --bisect`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Found:
 
     @property
     def remark(self) -> str:
-        """What was found, in a sentence."""
+        """The result in a sentence."""
         rest = self.rest.value.upper()
         if self.report is None:
             return (
@@ -142,7 +142,7 @@ class _Trials:
     reports: dict[frozenset[str], ComparisonReport] = field(default_factory=dict)
 
     def passes(self, layers: frozenset[str]) -> bool:
-        """Whether the file holds its limits with these layers unquantized; with none it is known not to."""
+        """True where the file holds its limits with these layers unquantized; with none it is known not to."""
         if layers and layers not in self.reports:
             self.reports[layers] = self._compare(layers)
         return bool(layers) and self.reports[layers].passed

@@ -1,4 +1,4 @@
-"""What `verify` is composed of: which artifacts, against which reference, within which limits, on which labels."""
+"""The parts of a verification: artifacts, their reference, their limits, and labels."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def note_reference(manifest: Manifest, reference: Reference, reporter: Reporter)
 
 
 def describe_network(manifest: Manifest) -> dict[str, Any]:
-    """What the reference's logits for given frames depend on: weights, architecture, preprocessing."""
+    """All that the reference's logits for given frames depend on: weights, architecture, preprocessing."""
     weights = manifest.weights
     return {
         "size": manifest.size.value,
@@ -192,6 +192,6 @@ def require_known_labels(source: Iterable[Clip], names: Sequence[str], classes: 
 
 
 def has_unknown_labels(manifest: Manifest, source: Iterable[Clip]) -> bool:
-    """Whether a label is a name that a network without class names cannot know."""
+    """True where a label is a name that a network without class names cannot know."""
     labels = [video.label for video in getattr(source, "videos", ()) if video.label is not None]
     return not manifest.labels and not all(label.isdigit() for label in labels)

@@ -31,7 +31,7 @@ from .job import Batch, VerifyJob, VerifyWorker, WorkerInfo, make_worker
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Where clips are computed: in so many processes here, or on the Ray cluster at an address ("auto": find one)."""
+    """The place where clips are computed: processes here, or the Ray cluster at an address ("auto": find one)."""
 
     workers: int | None = None
     ray: str | None = None

@@ -1,4 +1,4 @@
-"""What is installed here and what is not, what each command needs of it, and what to do about it."""
+"""Diagnosis of a machine: what is installed, what each command lacks, and what to do about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to examine. `unwritable` says why the current folder cannot be written, None where it can.
+    """The facts to examine. `unwritable` says why the current folder cannot be written, None where it can.
 
     TensorRT for RTX counts its versions from 1.0, and builds without a GPU.
     """
@@ -131,7 +131,7 @@ def _list_stopped(requirement: Requirement, machine: Machine) -> tuple[str, ...]
 
 
 def _list_runtimes(machine: Machine) -> set[str]:
-    """What can run a network here."""
+    """The runtimes that can run a network here."""
     libraries = {requirement.name: _serves(requirement) for requirement in machine.requirements}
     found = {name for name in ("onnxruntime", "torch") if libraries.get(name)}
     builds = not _look_at_tensorrt(machine).remedy

@@ -30,7 +30,7 @@ SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class JetsonState:
-    """What there is to examine of a Jetson; None where the machine does not tell.
+    """The facts to examine on a Jetson; None where the machine does not tell.
 
     `cuda` is the driver's CUDA version once CUDA has started, else `cuda_error` and `cuda_fix` say why it did not.
     """

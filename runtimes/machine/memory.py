@@ -26,7 +26,7 @@ def read_swap_bytes(root: Path = ROOT) -> int | None:
 
 
 def read_resident_mb() -> float | None:
-    """What this process holds now, in megabytes."""
+    """The resident memory of this process now, in megabytes."""
     return _megabytes(_read(ROOT / STATUS, "VmRSS"))
 
 

@@ -83,6 +83,6 @@ def _split(macs: int, layers: list[PlanLayer]) -> list[int]:
 
 
 def _count_fused(layers: tuple[PlanLayer, ...], work: GraphWork) -> int:
-    """How many of the graph's attentions became one kernel: one that names the softmax or both of the products."""
+    """Count the graph's attentions that became one kernel: one that names the softmax or both of the products."""
     fused = [set(layer.origins) for layer in layers if layer.kind is LayerKind.ATTENTION]
     return sum(any(len(attention & origins) * 2 > len(attention) for origins in fused) for attention in work.attentions)

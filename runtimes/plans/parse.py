@@ -43,7 +43,7 @@ _DTYPES = (  # as TensorRT spells them, longer spellings before those that they 
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """What TensorRT says of an engine: the verbose log of its build, and the engine inspector's JSON.
+    """TensorRT's own words on an engine: the verbose log of its build, and the engine inspector's JSON.
 
     `inspection` is None where this machine cannot deserialize the engine, having no GPU. `compiler` is the name and
     version of what compiled it.

@@ -130,7 +130,7 @@ class PlanLayer:
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """What TensorRT made of one ONNX file.
+    """The kernels that TensorRT made of one ONNX file.
 
     `source` is "build log" or "engine inspector". `graph_macs` counts the ONNX graph; what of it no layer could be
     found for is `unattributed_macs`. `uncounted_nodes` are products whose shapes the ONNX file does not give.
@@ -169,8 +169,10 @@ class EnginePlan:
 
     @property
     def work_shares(self) -> dict[str, float]:
-        """Share of the graph's multiply-accumulates by precision ("fp32", "fp16", "int8"), and what is not known
-        ("other": another type; "unattributed": no layer names the node)."""
+        """Share of the graph's multiply-accumulates by precision ("fp32", "fp16", "int8").
+
+        What is not known is "other" (another type) or "unattributed" (no layer names the node).
+        """
         work: Counter[str] = Counter()
         for layer in self.layers:
             work[layer.precision.value if layer.precision else "other"] += layer.macs

@@ -53,7 +53,7 @@ def require_asked(model: str, asked: Mapping[str, float], precision: Precision) 
 
 
 def shows_precision(plan: EnginePlan) -> bool:
-    """Whether enough of the work could be given to layers for the plan to prove what the engine computes in."""
+    """True where enough of the work could be given to layers for the plan to prove what the engine computes in."""
     return _known_share(plan) >= KNOWN_SHARE
 
 

@@ -22,7 +22,7 @@ class Verdict:
 
 
 def judge(fp16: EnginePlan, int8: EnginePlan, device: Device) -> Verdict:
-    """Whether the INT8 engine is worth building for `device`, from the plans that the same compiler made of both."""
+    """Judge from the plans that one compiler made of both whether the INT8 engine is worth building for `device`."""
     before, after = estimate(fp16, device).total_ms, estimate(int8, device).total_ms
     name, speedup = device.name.value, before / after
     figures = f"estimated {speedup:.2f}x as fast as FP16, {after:.2f} ms instead of {before:.2f}"

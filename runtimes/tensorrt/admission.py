@@ -17,8 +17,7 @@ OLDEST_AMPERE = "8.0"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What would load the engine: the TensorRT library's version, whether it is the one for RTX, and the GPU's compute
-    capability."""
+    """The TensorRT library that would load the engine, in its version or the one for RTX, and the GPU."""
 
     version: str
     for_rtx: bool

@@ -32,11 +32,11 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlace:
-    """Where an engine is built: the GPU (None for an engine built ahead of time), the host's versions, the folder for
-    the engine and the file that keeps its kernels' timings, by default one beside it for each device and version.
+    """The surroundings of a build: the GPU (None for an engine built ahead of time), the host's versions, the folder.
 
-    `tell` is given the warnings that matter, and with `verbose` every message; `check` may refuse the engine by raising
-    before it gets its name; `add` stages what is to appear together with the engine, its entry in a manifest.
+    `timing_cache` keeps the timings of kernels, by default a file beside the engine for each device and version. `tell`
+    is given the warnings that matter, and with `verbose` every message; `check` may refuse the engine by raising before
+    it gets its name; `add` stages what is to appear together with the engine, its entry in a manifest.
     """
 
     folder: Path
@@ -133,7 +133,7 @@ def _describe(source: Artifact, path: Path, record: EngineRecord) -> Artifact:
 
 
 def name_target(device: GpuDevice | None, options: EngineOptions) -> str:
-    """What an engine is built for, as its file name says it: `sm87`, `rtx-sm86-sm89`, or `rtx` for any RTX GPU."""
+    """The GPUs that an engine is built for, as in its file name: `sm87`, `rtx-sm86-sm89`, or `rtx` for any RTX GPU."""
     if not is_for_rtx() and device is not None:
         return device.short_name
     return "-".join(("rtx", *(f"sm{target.replace('.', '')}" for target in options.targets)))

@@ -31,7 +31,7 @@ _VERSION_BYTES = slice(24, 28)  # of an engine file: major, minor, patch, build;
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How an engine is to be built; None leaves TensorRT's default.
+    """Options of an engine's build; None leaves TensorRT's default.
 
     `optimal_batch` is the batch of a range to be fastest with, by default the largest.
     `strict` refuses an engine whose precision TensorRT 10's plan does not prove, which is kept with a warning else.
@@ -49,7 +49,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """What the manifest keeps of an engine, as its entry's `options`; None and False are left out there.
+    """The manifest's record of an engine, as its entry's `options`; None and False are left out there.
 
     `tensorrt` is the version of the library that built it, `compute_capability` that of the GPU ("8.7"), or for an
     engine built ahead of time the targets ("8.6 8.9"), or None where it runs on every RTX GPU from Ampere on. Shares
@@ -101,7 +101,7 @@ def read_record(artifact: Artifact) -> EngineRecord:
 
 
 def rebuild_command(folder: Path, precision: Precision) -> str:
-    """What to type to have an engine of that precision built here."""
+    """The command that builds an engine of that precision here."""
     return f"`dualexport trt {folder} --{precision.value}`"
 
 

@@ -36,7 +36,7 @@ def _import_tensorrt() -> Any:
 
 
 def _broken(name: str, error: Exception) -> MissingDependencyError:
-    """What to say of a TensorRT that is installed and cannot be imported."""
+    """The error for a TensorRT that is installed and cannot be imported."""
     return MissingDependencyError(
         f"the module {name} is installed and cannot be loaded: {error}",
         fix="install its libraries in the same version (apt-get install --reinstall python3-libnvinfer libnvinfer-dev "
@@ -97,7 +97,7 @@ class RecordingLogger(trt.ILogger):  # type: ignore[misc, name-defined]  # Tenso
             self._echo(message)
 
     def take_error(self) -> str:
-        """Why TensorRT gave up, in one sentence: its first error since this was asked last, the cause of the others."""
+        """The reason why TensorRT gave up: its first error since this was asked last, the cause of the others."""
         cause, self._cause = self._cause, None
         return shorten_message(cause) if cause else "it gives no reason"
 
@@ -112,7 +112,7 @@ class ParsedNetwork:
 
 
 def is_for_rtx() -> bool:
-    """Whether this is TensorRT for RTX, which builds portable engines and needs no GPU for that."""
+    """True for TensorRT for RTX, which builds portable engines and needs no GPU for that."""
     return trt.__name__ == "tensorrt_rtx" or _assembled_library() is not None
 
 
@@ -163,7 +163,7 @@ def make_builder(logger: RecordingLogger) -> Any:
 
 
 def needs_gpu(reason: str) -> EngineError:
-    """What to say where TensorRT cannot start, and what can be done there instead."""
+    """The error where TensorRT cannot start, and what can be done there instead."""
     return EngineError(
         f"TensorRT {trt.__version__} builds engines on the NVIDIA GPU that they are for, and finds none here: {reason}",
         fix="pack the ONNX files with `dualexport bundle` and run `dualexport trt BUNDLE` on that device; here, "

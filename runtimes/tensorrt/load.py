@@ -25,7 +25,7 @@ class LoadedEngine:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLayer:
-    """What a TensorRTRunner stands on: CUDA, and TensorRT's loading of an engine.
+    """The layer below a TensorRTRunner: CUDA, and TensorRT's loading of an engine.
 
     `load` takes the file's bytes and whether code in them may run, which version-compatible engines need, and raises
     EngineError for bytes that are no engine.

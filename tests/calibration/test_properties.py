@@ -1,4 +1,4 @@
-"""What holds of scales, rounding and searches on whatever values: against SciPy, and by definition."""
+"""Properties of scales, rounding and searches on whatever values: against SciPy, and by definition."""
 
 from __future__ import annotations
 

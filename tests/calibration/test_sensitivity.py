@@ -1,4 +1,4 @@
-"""Which layer is to blame for the output's error, one layer at a time."""
+"""Layers are blamed for the output's error, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users give as sources, and the names that they are shown by."""
+"""Addresses as users give them, and the names that they are shown by."""
 
 from __future__ import annotations
 

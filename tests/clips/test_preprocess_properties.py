@@ -1,4 +1,4 @@
-"""Which frames are taken, of whatever video."""
+"""Frames are sampled alike from whatever video."""
 
 from __future__ import annotations
 

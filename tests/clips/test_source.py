@@ -1,4 +1,4 @@
-"""What counts as a clip source, what comes out of it, and what is said of what cannot be read."""
+"""Clip sources: what counts as one, what comes out of it, and what is said of what cannot be read."""
 
 from __future__ import annotations
 

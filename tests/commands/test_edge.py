@@ -1,4 +1,4 @@
-"""What a device does: no PyTorch, no exporting libraries, an engine, and something to hold it against."""
+"""A device has no PyTorch and no exporting libraries, but an engine, and something to hold it against."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.logit_store import REFERENCE_NAME as STORED
@@ -53,7 +54,7 @@ def arguments(videos: Path) -> tuple[object, ...]:
 def expected(
     exported: Path, arguments: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, object]:
-    """What one process says that is not interrupted."""
+    """The report of one process that is not interrupted."""
     folder = shutil.copytree(exported, tmp_path_factory.mktemp("plain") / "dualformer-n")
     command = [sys.executable, "-m", "dualexport", "verify", folder, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
@@ -231,8 +232,6 @@ def test_a_folder_that_cannot_be_written_is_verified_all_the_same(
 
 @pytest.mark.slow
 def test_threads_change_no_digit(exported: Path) -> None:
-    import numpy as np
-
     clip = np.random.default_rng(0).standard_normal((1, 3, 16, 224, 224)).astype(np.float32)
     for name in ("dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx"):
         results = []

@@ -1,4 +1,4 @@
-"""Which files are taken as a checkpoint, which are refused, and with what words."""
+"""Files that are taken as a checkpoint, and those that are refused, with their words."""
 
 from __future__ import annotations
 

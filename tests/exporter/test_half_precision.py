@@ -1,4 +1,4 @@
-"""What half precision cannot hold is named, and layers that half would hurt behind their product stay as they are."""
+"""Values that half precision cannot hold are named, and layers that it would hurt behind their product stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies on the disk whenever a command could be killed: a copy of its folder before each change that it makes."""
+"""Copies of a folder before each change that a command makes: what lies on the disk whenever it could be killed."""
 
 from __future__ import annotations
 

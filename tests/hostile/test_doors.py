@@ -1,4 +1,4 @@
-"""What is no regular file, cannot be looked at, is a bomb, or leads elsewhere is refused at every door."""
+"""Every door refuses what is no regular file, cannot be looked at, is a bomb, or leads elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench` measured decides on INT8, for as long as it is of the files that are there."""
+"""Measured latencies decide on INT8, for as long as they are of the files that are there."""
 
 from __future__ import annotations
 

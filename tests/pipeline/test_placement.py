@@ -1,4 +1,4 @@
-"""Where INT8 goes, as options name it, and the times of a plan by stage."""
+"""The placement of INT8, as options name it, and the times of a plan by stage."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def make_latency(
 
 
 def make_bench(*results: dict[str, Any], **environment: Any) -> dict[str, Any]:
-    """What bench.json holds."""
+    """The contents of bench.json."""
     facts = {"gpu": None, "machine": None, "cpu": "x86", "power_mode": None, **environment}
     return {
         "format": 1,

@@ -1,4 +1,4 @@
-"""What tests of engines share: an INT8 graph, and an artifact for a file."""
+"""Helpers for tests of engines: an INT8 graph, and an artifact for a file."""
 
 from __future__ import annotations
 

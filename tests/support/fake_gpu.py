@@ -100,7 +100,7 @@ class FakeRuntime:
         return (code, None)
 
     def invalidate(self, stream: int) -> None:
-        """What a call that cannot be captured does to the capture that is under way."""
+        """End the capture that is under way, as a call that cannot be captured does."""
         if stream in self.capturing:
             self.invalidated.add(stream)
 

@@ -1,4 +1,4 @@
-"""What the training of the demo model relies on: faster convolutions that are the same, and honest augmentation."""
+"""The training of the demo model relies on faster convolutions that are the same, and on honest augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the compiler makes of the folded graph: limits that a change of a fold, or of the exporter, must not exceed."""
+"""Limits of the folded graph's compiled plan, which a change of a fold, or of the exporter, must not exceed."""
 
 from __future__ import annotations
 

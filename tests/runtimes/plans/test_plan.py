@@ -1,4 +1,4 @@
-"""What `dualexport plan` says of a model: read from a recorded log, and from the TensorRT that is installed."""
+"""Plans of a model, read from a recorded log, and from the TensorRT that is installed."""
 
 from __future__ import annotations
 

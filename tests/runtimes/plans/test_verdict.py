@@ -1,4 +1,4 @@
-"""What two plans say about INT8."""
+"""Two plans give a verdict on INT8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user reads when CUDA cannot be used, and what is known of the device when it can."""
+"""The words for a CUDA that cannot be used, and what is known of the device when it can."""
 
 from __future__ import annotations
 
