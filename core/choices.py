@@ -140,7 +140,7 @@ class Provider(str, Enum):
 
 
 class Server(str, Enum):
-    """What serves the network on the device that a bundle is for."""
+    """The server of the network on the device that a bundle is for."""
 
     TRITON = "triton"
     DEEPSTREAM = "deepstream"
