@@ -66,6 +66,13 @@ def onnx(
             help="Clips an inference: a number, or a range of which any is taken.",
         ),
     ] = 1,
+    frames: Annotated[
+        int | None, typer.Option(min=2, max=256, help="Frames of a clip. Default: those that it was trained on.")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Every how many frames of a video. Default: clips span as long as trained."),
+    ] = None,
     opset: Annotated[int, typer.Option(min=18, max=20, help="ONNX operator set; TensorRT 10.0 reads up to 20.")] = 20,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the random weights.")] = 0,
     stts: Annotated[
@@ -110,6 +117,7 @@ def onnx(
             network = load_demo(**chosen)
         else:
             network = load(checkpoint, size=model.value if model else None, **chosen)
+        network = network.with_clips(frames, stride)
         source = ClipsOf(clips, views, skip_unreadable) if clips is not None else None
         exported = export(network, output, options, source, progress=reporter.progress, notify=reporter.note)
     seconds = time.monotonic() - started

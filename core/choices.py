@@ -27,6 +27,11 @@ class ModelSize(str, Enum):
     S = "s"
     B = "b"
 
+    @property
+    def frames(self) -> int:
+        """Frames of the clips that a network of this size is trained on."""
+        return 16 if self is ModelSize.N else 32
+
 
 class Precision(str, Enum):
     """The type that an artifact's matrix multiplications compute in."""

@@ -97,7 +97,9 @@ class Manifest:
     @property
     def name(self) -> str:
         """The name of the network's files, before precision and suffix."""
-        return name_network(DEMO if self.weights.demo else self.size.value, self.selections)
+        return name_network(
+            DEMO if self.weights.demo else self.size.value, self.selections, name_clip(self.size, self.preprocessing)
+        )
 
     @property
     def path(self) -> Path:
@@ -118,18 +120,27 @@ class Manifest:
     def describes_same_network(self, other: Manifest) -> bool:
         """True where both come from the same weights, so that their artifacts may stand side by side."""
         mine, others = self.weights, other.weights
-        return (self.size, mine.sha256, mine.seed, mine.selector_seed, self.selections) == (
-            other.size,
+        return (self.name, mine.sha256, mine.seed, mine.selector_seed) == (
+            other.name,
             others.sha256,
             others.seed,
             others.selector_seed,
-            other.selections,
         )
 
 
-def name_network(model: str, selections: tuple[Selection, ...] = ()) -> str:
-    """`dualformer-t`, or `dualformer-t-T0_0.5-S2_0.74` where tokens are selected; `model` is a size, or `demo`."""
-    return "-".join(("dualformer", model, *(str(selection).replace(":", "_") for selection in selections)))
+def name_network(model: str, selections: tuple[Selection, ...] = (), clip: str = "") -> str:
+    """`dualformer-t`, or `dualformer-t-16x4-T0_0.5-S2_0.74` with other clips than usual and where tokens are selected.
+
+    `model` is a size, or `demo`; `clip` what `name_clip` gives.
+    """
+    kept = (str(selection).replace(":", "_") for selection in selections)
+    return "-".join(("dualformer", model, *((clip,) if clip else ()), *kept))
+
+
+def name_clip(size: ModelSize, clip: Preprocessing) -> str:
+    """`16x4` for 16 frames of which each is the fourth; empty for the clips that the size was trained on."""
+    usual = (size.frames, Preprocessing().stride)
+    return "" if (clip.frames, clip.stride) == usual else f"{clip.frames}x{clip.stride}"
 
 
 def tool_versions() -> dict[str, str]:

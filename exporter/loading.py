@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..core.choices import ModelSize
 from ..core.errors import CheckpointError, ManifestError
 from ..core.files import hash_file
@@ -83,6 +85,29 @@ def find_checkpoint(manifest: Manifest, checkpoint: Path | None = None) -> Path 
 def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
     """The network that the manifest's artifacts were made from; raises as `find_checkpoint` does."""
     path = find_checkpoint(manifest, checkpoint)
+    clip = manifest.preprocessing
     if path is None:
-        return build_random_network(manifest.size, manifest.weights.seed or 0, manifest.selections)
-    return build_network(read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed))
+        network = build_random_network(manifest.size, manifest.weights.seed or 0, manifest.selections)
+    else:
+        found = read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed)
+        network = build_network(found)
+    return use_on_clips(network, clip.frames, clip.stride)
+
+
+def use_on_clips(network: DualFormer, frames: int | None, stride: int | None) -> DualFormer:
+    """The same parameters for clips of another number of frames, and another stride between them; None for its own.
+
+    Without a stride a clip of fewer frames spans as much time as one of all. Raises OptionError and SelectionError
+    for a number of frames that the network cannot work on.
+    """
+    config = network.config
+    frames = config.frames if frames is None else frames
+    if stride is None:
+        stride = max(1, round(config.stride * config.frames / frames))
+    if (frames, stride) == (config.frames, config.stride):
+        return network
+    trained = config.trained_frames or config.frames
+    with torch.device("meta"):
+        made = DualFormer(replace(config, frames=frames, stride=stride, trained_frames=trained))
+    made.load_state_dict(network.state_dict(), strict=True, assign=True)
+    return made.eval().requires_grad_(False)

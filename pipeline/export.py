@@ -261,5 +261,11 @@ def _note_network(network: Network, reporter: Reporter) -> None:
         reporter.note(f"the weights are random (seed {weights.seed}): give --checkpoint to export a trained network")
     if weights.selector_seed is not None:
         reporter.note(f"the selectors are random (seed {weights.selector_seed}): what they keep means nothing")
+    config = network.module.config
+    if config.trained_frames not in (None, config.frames):
+        reporter.note(
+            f"clips of {config.frames} frames, of a network trained on {config.trained_frames}: see what that costs in "
+            "accuracy with `dualexport verify` of this folder beside one of all frames, on labelled videos"
+        )
     for line in network.uncovered:
         reporter.note(line)

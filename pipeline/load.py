@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from ..core.choices import ModelSize, choose
 from ..core.class_names import read_labels
 from ..core.errors import OptionError
 from ..core.extras import needing_extra
-from ..core.manifest import DEMO, Weights, name_network
+from ..core.manifest import DEMO, Weights, name_clip, name_network
 from ..core.selection import Selection, parse_selections
 from ..exporter.demo_model import read_demo_labels
 from ..exporter.dualformer.token_grids import describe_selections, describe_uncovered
@@ -38,7 +38,19 @@ class Network:
     @property
     def name(self) -> str:
         """The name of the folder and the files that it is exported to: `dualformer-b`."""
-        return name_network(DEMO if self.weights.demo else self.size.value, self.module.config.selections)
+        config = self.module.config
+        clip = name_clip(config.size, config.preprocessing)
+        return name_network(DEMO if self.weights.demo else self.size.value, config.selections, clip)
+
+    def with_clips(self, frames: int | None = None, stride: int | None = None) -> Network:
+        """The same network for clips of `frames` frames, each the `stride`-th of the video; None for its own.
+
+        Without a stride a clip of fewer frames spans as much time as one of all. Raises OptionError, with the nearest
+        counts that work, and SelectionError.
+        """
+        from ..exporter.loading import use_on_clips
+
+        return replace(self, module=use_on_clips(self.module, frames, stride))
 
     @property
     def parameters(self) -> int:
@@ -59,7 +71,8 @@ class Network:
     @property
     def uncovered(self) -> tuple[str, ...]:
         """A line for each place where selected tokens are left out of the keys of attention."""
-        return describe_uncovered(self.module.config.frames, self.module.config.selections)
+        config = self.module.config
+        return describe_uncovered(config.frames, config.selections, config.trained_frames)
 
 
 def load(

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from ...core.choices import InputType, ModelSize
 from ...core.selection import Grid, Selection, SelectionKind
 from ...core.types import Preprocessing
-from .token_grids import IMAGE_SIZE, check_selections, stage_grids, trained_grid
+from .token_grids import IMAGE_SIZE, check_frames, check_selections, stage_grids, trained_grid
 
 
 @dataclass(frozen=True, slots=True)
 class DualFormerConfig:
     """Widths and depths have one entry per stage; `selections` are in the order in which the network makes them.
 
-    Raises SelectionError when a stage cannot work on what is selected.
+    Clips have `frames`, of which each is the `stride`-th of the video. `trained_frames` are those of the clips that the
+    kernels were made for, None for as many. Raises SelectionError when a stage cannot work on what is selected, and
+    OptionError when one cannot work on so few frames.
     """
 
     size: ModelSize
@@ -23,9 +25,12 @@ class DualFormerConfig:
     frames: int = 32
     classes: int = 400
     selections: tuple[Selection, ...] = ()
+    trained_frames: int | None = None
+    stride: int = 2
 
     def __post_init__(self) -> None:
-        check_selections(self.frames, self.selections)
+        check_frames(self.frames, self.trained_frames)
+        check_selections(self.frames, self.selections, self.trained_frames)
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -40,7 +45,7 @@ class DualFormerConfig:
     @property
     def preprocessing(self) -> Preprocessing:
         """Rules by which videos become clips for this network."""
-        return Preprocessing(frames=self.frames, size=IMAGE_SIZE)
+        return Preprocessing(frames=self.frames, stride=self.stride, size=IMAGE_SIZE)
 
     @property
     def kept_frames(self) -> int | None:
@@ -49,8 +54,8 @@ class DualFormerConfig:
         return self.token_grid(3)[0] if selects_frames else None
 
     def trained_grid(self, stage: int) -> Grid:
-        """Tokens (frames, height, width) that `stage` works on without selection, and its kernels were made for."""
-        return trained_grid(self.frames, stage)
+        """Tokens (frames, height, width) that the kernels of `stage` were made for."""
+        return trained_grid(self.trained_frames or self.frames, stage)
 
     def embedded_grid(self, stage: int) -> Grid:
         """Tokens that `stage` has before its own selections."""
@@ -64,7 +69,7 @@ class DualFormerConfig:
 CONFIGS = {
     config.size: config
     for config in (
-        DualFormerConfig(ModelSize.N, (32, 64, 128, 256), (2, 2, 2, 2), frames=16),
+        DualFormerConfig(ModelSize.N, (32, 64, 128, 256), (2, 2, 2, 2), frames=ModelSize.N.frames),
         DualFormerConfig(ModelSize.T, (64, 128, 256, 512), (2, 2, 10, 4)),
         DualFormerConfig(ModelSize.S, (96, 192, 384, 768), (2, 2, 18, 2)),
         DualFormerConfig(ModelSize.B, (128, 256, 512, 1024), (2, 2, 18, 2)),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from ...core.errors import SelectionError
+from ...core.errors import OptionError, SelectionError
 from ...core.selection import STAGES, Grid, SelectedGrid, Selection, SelectionKind, write_selections
 
 IMAGE_SIZE = 224
@@ -94,11 +94,11 @@ def describe_selections(frames: int, selections: Sequence[Selection]) -> tuple[s
     )
 
 
-def describe_uncovered(frames: int, selections: Sequence[Selection]) -> tuple[str, ...]:
+def describe_uncovered(frames: int, selections: Sequence[Selection], trained: int | None = None) -> tuple[str, ...]:
     """One line for each remainder of a grid that a pyramid level's kernel does not cover, so that no key has it."""
     lines = []
     for stage, grids in enumerate(stage_grids(frames, selections)):
-        for level, (deep, high, _) in _reaches(frames, stage):
+        for level, (deep, high, _) in _reaches(trained or frames, stage):
             kept_frames, height, _ = grids[-1]
             parts = ((kept_frames, deep, "frames"), (height, high, "rows and columns"))
             lines += [
@@ -109,22 +109,44 @@ def describe_uncovered(frames: int, selections: Sequence[Selection]) -> tuple[st
     return tuple(lines)
 
 
-def check_selections(frames: int, selections: Sequence[Selection]) -> None:
+def check_frames(frames: int, trained: int | None) -> None:
+    """Raise OptionError, with the nearest counts that work, for clips that are too short, or of an odd count.
+
+    `trained` are the frames of the clips that the network's kernels were made for, None for as many.
+    """
+    if trained is None or _takes_frames(frames, trained):
+        return
+    smaller = next((count for count in range(frames - 1, 0, -1) if _takes_frames(count, trained)), None)
+    larger = next(count for count in range(frames + 1, trained + frames + 2) if _takes_frames(count, trained))
+    deep = max(reach[0] for stage in range(STAGES) for _, reach in _reaches(trained, stage))
+    raise OptionError(
+        f"{frames} frames: two make a token, and the kernels of a network trained on {trained} need {deep} tokens",
+        fix=f"counts that work: {' or '.join(str(count) for count in (smaller, larger) if count)}",
+    )
+
+
+def _takes_frames(frames: int, trained: int) -> bool:
+    return frames % PATCH_KERNELS[0][0] == 0 and _find_misfit(frames, (), trained) is None
+
+
+def check_selections(frames: int, selections: Sequence[Selection], trained: int | None = None) -> None:
     """Raise SelectionError, with the nearest ratios that work, when a stage cannot work on what is selected."""
-    misfit = _find_misfit(frames, selections) if selections else None
+    misfit = _find_misfit(frames, selections, trained) if selections else None
     if misfit is None:
         return
     blamed = [chosen for chosen in selections if chosen.kind is misfit.kind and chosen.stage <= misfit.stage][-1]
-    working = [_describe_change(frames, selections, blamed, near) for near in _nearest(frames, selections, blamed)]
+    working = [
+        _describe_change(frames, selections, blamed, near) for near in _nearest(frames, selections, blamed, trained)
+    ]
     raise SelectionError(
         f"{write_selections(tuple(selections))}: {misfit.reason}",
         fix=f"ratios that work: {' or '.join(working)}" if working else f"leave {blamed} out",
     )
 
 
-def _reaches(frames: int, stage: int) -> Iterator[tuple[str, Grid]]:
+def _reaches(trained_frames: int, stage: int) -> Iterator[tuple[str, Grid]]:
     """The pyramid levels of a stage, and how many tokens one key of the level is made of."""
-    trained = trained_grid(frames, stage)
+    trained = trained_grid(trained_frames, stage)
     if stage in FINE_STAGES:
         yield "fine", fine_kernel(trained)
     if stage in COARSE_STAGES:
@@ -132,7 +154,7 @@ def _reaches(frames: int, stage: int) -> Iterator[tuple[str, Grid]]:
         yield "coarse", (first[0] * second[0], first[1] * second[1], first[2] * second[2])
 
 
-def _find_misfit(frames: int, selections: Sequence[Selection]) -> Misfit | None:
+def _find_misfit(frames: int, selections: Sequence[Selection], trained: int | None) -> Misfit | None:
     """The first reason for which a stage cannot work on its grid."""
     grids = stage_grids(frames, selections)
     for stage in range(STAGES):
@@ -146,7 +168,7 @@ def _find_misfit(frames: int, selections: Sequence[Selection]) -> Misfit | None:
             return Misfit(stage, SelectionKind.TIME, f"fewer than one of {grids[stage][0][0]} frames would be kept")
         if not height * width:
             return Misfit(stage, SelectionKind.SPACE, f"no position of {_square(grids[stage][0])} would be kept")
-        for level, (deep, high, _) in _reaches(frames, stage):
+        for level, (deep, high, _) in _reaches(trained or frames, stage):
             if kept_frames < deep:
                 whole = trained_grid(frames, stage)[0]
                 reason = f"stage {stage} gets {kept_frames} of {whole} frames, a {level} key is made of {deep}"
@@ -157,7 +179,9 @@ def _find_misfit(frames: int, selections: Sequence[Selection]) -> Misfit | None:
     return None
 
 
-def _nearest(frames: int, selections: Sequence[Selection], blamed: Selection) -> Iterator[Selection]:
+def _nearest(
+    frames: int, selections: Sequence[Selection], blamed: Selection, trained: int | None
+) -> Iterator[Selection]:
     """`blamed` with the nearest smaller and the nearest larger ratio, in steps of 0.01, with which all stages work."""
     ratios = [step * RATIO_STEP for step in range(1, int(1 / RATIO_STEP) + 1)]
     smaller = [ratio for ratio in reversed(ratios) if ratio < blamed.ratio]
@@ -165,7 +189,7 @@ def _nearest(frames: int, selections: Sequence[Selection], blamed: Selection) ->
     for candidates in (smaller, larger):
         for ratio in candidates:
             changed = replace(blamed, ratio=ratio)
-            if _find_misfit(frames, _exchange(selections, blamed, changed)) is None:
+            if _find_misfit(frames, _exchange(selections, blamed, changed), trained) is None:
                 yield changed
                 break
 
