@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import OptionError, StreamError, StreamNotFoundError, printable
 from ..core.reading import FileKind, is_file
 
+CSI = "csi"  # a Jetson's own cameras: csi://0
 PROTOCOLS = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
 ADDRESS = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]*)://")
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -31,14 +32,24 @@ LIST = FileKind(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place that frames come from, and the name it is shown by, which holds no password."""
+    """A place that frames come from, and the name it is shown by, which holds no password.
+
+    `is_pipeline` says that the address is the beginning of a GStreamer pipeline, which is live.
+    """
 
     name: str
     address: str
+    is_pipeline: bool = False
 
     @property
     def is_live(self) -> bool:
-        return is_live(self.address)
+        return self.is_pipeline or is_live(self.address)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of an address in lower case, "" for other sources."""
+        address = None if self.is_pipeline else ADDRESS.match(self.address)
+        return address[1].lower() if address else ""
 
     @property
     def path(self) -> Path:
@@ -59,20 +70,19 @@ def is_live(address: str) -> bool:
     return address.isdigit() or bool(DEVICE.fullmatch(address)) or bool(ADDRESS.match(address))
 
 
-def parse_sources(texts: Iterable[str]) -> tuple[Source, ...]:
-    """Sources from SOURCE or NAME=SOURCE, in the order given; a name that comes again is numbered.
+def parse_sources(texts: Iterable[str], pipelines: Iterable[str] = ()) -> tuple[Source, ...]:
+    """Sources from SOURCE or NAME=SOURCE, and then pipelines, as they are given; a name that comes again is numbered.
 
     Raises StreamError for what is no video file, or an address of a protocol that is not read. A camera or an address
     that does not answer shows only when it is opened.
     """
+    given = [_name(text) for text in texts] + [Source("pipeline", text, is_pipeline=True) for text in pipelines]
     found, counts = [], Counter[str]()
-    for text in texts:
-        named = None if is_file(Path(text)) else NAMED.fullmatch(text)
-        name, address = named.groups() if named else (CREDENTIALS.sub("", text), text)
-        counts[name] += 1
-        source = Source(printable(name if counts[name] == 1 else f"{name} ({counts[name]})"), address)
+    for source in given:
         _require(source)
-        found.append(source)
+        counts[source.name] += 1
+        count = counts[source.name]
+        found.append(source if count == 1 else replace(source, name=f"{source.name} ({count})"))
     if not 1 <= len(found) <= MOST_SOURCES:
         raise OptionError(f"{len(found)} sources are given", fix=f"give 1 to {MOST_SOURCES} of them")
     return tuple(found)
@@ -84,10 +94,18 @@ def read_source_list(path: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
+def _name(text: str) -> Source:
+    named = None if is_file(Path(text)) else NAMED.fullmatch(text)
+    name, address = named.groups() if named else (CREDENTIALS.sub("", text), text)
+    return Source(printable(name), address)
+
+
 def _require(source: Source) -> None:
-    if address := ADDRESS.match(source.address):
-        if address[1].lower() not in PROTOCOLS:
-            known = ", ".join(f"{name}://" for name in PROTOCOLS)
-            raise StreamError(f"{source.name}: {address[1]}:// is not read", fix=f"give a file, a camera, or {known}")
+    if source.protocol:
+        if source.protocol not in (*PROTOCOLS, CSI):
+            known = ", ".join(f"{name}://" for name in (*PROTOCOLS, CSI))
+            raise StreamError(
+                f"{source.name}: {source.protocol}:// is not read", fix=f"give a file, a camera, or {known}"
+            )
     elif not source.is_live:
         FILE.require(source.path)

@@ -12,11 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
+from ..core.choices import Decoder
 from ..core.errors import DualExportError, StreamError
 from ..core.reporter import Notify
 from ..core.types import Array, Preprocessing
 from .addresses import Source
 from .ffmpeg_frames import DECODER_ERRORS, FfmpegFrames
+from .gstreamer import is_chosen
+from .gstreamer_frames import GStreamerFrames
 from .pacing import Pace, Paced
 from .preprocess import Frame, sample_frames
 from .ring import FrameRing
@@ -45,7 +48,7 @@ class StreamOptions:
     `every`: frames from one window to the next. `timeout_seconds`: how long a live source may deliver nothing.
     `retries`: how often it is opened again before that is an error. `fps`: frames a second that windows are made of,
     whatever the source delivers; None takes its frames as they come. `max_delay_seconds`: how long a window may wait
-    for those of other cameras, with which it then shares a batch.
+    for those of other cameras, with which it then shares a batch. `decoder`: what decodes.
     """
 
     every: int
@@ -53,6 +56,7 @@ class StreamOptions:
     retries: int = 3
     fps: float | None = None
     max_delay_seconds: float = 0.1
+    decoder: Decoder = Decoder.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +176,11 @@ class Camera:
                 ends = 1 if time.monotonic() - started > LASTING_SECONDS else ends + 1
             except DECODER_ERRORS as error:
                 reason = frames.describe(error)
-                if self._is_stopped:
-                    return
-                if not self.source.is_live:
-                    self._finish(f"cannot be decoded further: {reason}")
-                    return
+            if self._is_stopped:
+                return
+            if reason != ENDED and not self.source.is_live:
+                self._finish(f"cannot be decoded further: {reason}")
+                return
             if reason == ENDED and frames.has_end:
                 self._finish_file()
                 return
@@ -191,8 +195,9 @@ class Camera:
 
     def _open(self, step: int) -> Frames:
         self.opened += 1
+        reader = GStreamerFrames if is_chosen(self.source, self._options.decoder) else FfmpegFrames
         pace = Pace(step, self._options.fps)
-        return FfmpegFrames(self.source, self._preprocessing.size, pace, self._options.timeout_seconds)
+        return reader(self.source, self._preprocessing.size, pace, self._options.timeout_seconds)
 
     def _wait_to_reopen(self, reason: str) -> None:
         self._note(f"{self.source.name}: {reason}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.choices import Runtime
+from ..core.choices import Decoder, Runtime
 from ..core.extras import needing_extra
 from ..core.plain import to_plain
 from ..core.reading import is_file, is_folder
@@ -51,6 +51,14 @@ def stream(
         float | None,
         typer.Option(min=0.1, max=1000.0, help="Frames a second that windows are made of. Default: all, as they come."),
     ] = None,
+    decoder: Annotated[
+        Decoder,
+        typer.Option(help="What decodes. auto: GStreamer where it has hardware for a network camera, else FFmpeg."),
+    ] = Decoder.AUTO,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A live source that is a GStreamer pipeline, up to its raw video."),
+    ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.ONNX,
     cuda_graph: CudaGraph = False,
     threshold: Annotated[
@@ -85,27 +93,32 @@ def stream(
 ) -> None:
     """Classify sources as they go on: from when to when each shows a class, one line when it has ended.
 
-    A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a file its path.
+    A camera of this machine is its number, one on a network its address (rtsp://camera/stream), a Jetson's own
+    csi://0, a file its path.
     What is classified is a sliding window of a source's newest frames.
     A live source is never waited for and never holds up: a window is always of the newest frames, and frames that no
     window looked at are counted as dropped. Of a file, none is. Windows of several sources share the network's batch,
     and each source drops frames and is opened again on its own. Ctrl-C and SIGTERM end it, with a summary.
     """
     folder, given = _split_paths(paths or [])
-    if folder and not given and sources is None:
+    if folder and not given and not pipeline and sources is None:
         raise typer.BadParameter(f"{folder} is an exported network: give a source after it")
     from ..clips.addresses import parse_sources, read_source_list
     from ..clips.camera import StreamOptions
+    from ..clips.gstreamer import is_chosen, require_readable
     from ..core.manifest import find_manifest
     from ..pipeline.spans import SpanMerger, read_rules
     from ..pipeline.stream import LiveStream
 
     rules = read_rules(thresholds, {"threshold": threshold, "hysteresis": hysteresis, "min_seconds": min_seconds})
-    parsed = parse_sources((*given, *(read_source_list(sources) if sources else ())))
+    parsed = parse_sources((*given, *(read_source_list(sources) if sources else ())), pipeline or ())
+    for source in parsed:
+        if is_chosen(source, decoder):
+            require_readable(source)
     manifest = find_manifest(folder)
     artifact = find_artifact(manifest, runtime)
     names, clip = parity.name_classes(manifest, labels), manifest.preprocessing
-    options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries, fps, max_delay)
+    options = StreamOptions(every or max(1, clip.frames * clip.stride // 2), timeout, retries, fps, max_delay, decoder)
     with needing_extra("stream"):
         opened = open_runner(artifact or manifest, runtime, cuda_graph=cuda_graph, notify=console.note)
     with opened as runner:

@@ -72,6 +72,14 @@ class Reference(str, Enum):
     STORED = "stored"
 
 
+class Decoder(str, Enum):
+    """What decodes live sources: FFmpeg on the CPU, or GStreamer, which also knows the hardware of Jetsons and GPUs."""
+
+    AUTO = "auto"
+    GSTREAMER = "gstreamer"
+    FFMPEG = "ffmpeg"
+
+
 class Compatibility(str, Enum):
     """On which other GPUs than the one it was built on an engine runs."""
 

@@ -50,11 +50,22 @@ def doctor(commands: Sequence[str] = (), *, jetson: bool = False) -> Examination
             raise OptionError(f"{name!r} is no command that is examined", fix=f"say one of {', '.join(COMMANDS)}")
     asked = tuple(commands) or COMMANDS
     machine = read_machine()
-    findings = diagnose(machine)
+    findings = (*diagnose(machine), _look_at_gstreamer())
     if jetson:
         state = read_jetson(read_host(), machine.environment, None if machine.for_rtx else machine.tensorrt)
         findings = (*examine_jetson(state), *findings)
     return Examination(asked, tuple(name for name in asked if any(name in one.stops for one in findings)), findings)
+
+
+def _look_at_gstreamer() -> Diagnosis:
+    """Optional: what `stream` decodes with where hardware is to do it."""
+    from ..clips.gstreamer import APT, DESKTOP, JETSON, SOFTWARE, list_elements
+
+    elements = list_elements()
+    found = ", ".join(sorted(elements & (SOFTWARE | JETSON | DESKTOP | {"nvarguscamerasrc"}))) or "not installed"
+    missing = ", ".join(sorted(SOFTWARE - elements))
+    needed = "for stream --decoder gstreamer" + (f": {missing}" if elements and missing else "")
+    return Diagnosis("GStreamer", found, needed, APT if missing else "")
 
 
 def read_machine() -> Machine:

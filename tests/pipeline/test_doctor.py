@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from dualexport.cli import app
+from dualexport.clips import gstreamer
 from dualexport.core.errors import OptionError
 from dualexport.pipeline import doctor as module
 from dualexport.pipeline.doctor import doctor, list_requirements, read_machine
@@ -71,3 +72,14 @@ def test_doctor_names_the_commands_that_work_here(capsys: pytest.CaptureFixture[
     assert code == (1 if stopped else 0)
     assert ("cannot work here: " in out) == bool(stopped)
     assert run(capsys, "doctor", "--command", "dance")[0] == 2
+
+
+def test_gstreamer_is_optional_and_its_elements_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for elements, found, remedy in (
+        (frozenset[str](), "not installed", gstreamer.APT),
+        (gstreamer.SOFTWARE | gstreamer.JETSON, "nvvidconv", ""),
+    ):
+        monkeypatch.setattr(gstreamer, "list_elements", lambda given=elements: given)
+        (finding,) = (one for one in doctor(["stream"]).findings if one.subject == "GStreamer")
+        assert found in finding.found
+        assert (finding.remedy, finding.stops) == (remedy, ())
