@@ -163,7 +163,7 @@ def _without_sink(pipeline: str) -> str:
 
 
 def _limit_rate(facts: VideoFacts, pace: Pace) -> Sequence[str]:
-    """What leaves the kept frames only, and with a pace of its own repeats them where the source is slower."""
+    """Elements that leave only the kept frames, and at a pace of its own repeat them where the source is slower."""
     rate = Fraction(pace.fps).limit_denominator(1001) if pace.fps else facts.rate
     if rate is None or (pace.step == 1 and not pace.fps):
         return ()

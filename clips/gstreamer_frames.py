@@ -62,7 +62,7 @@ class GStreamerFrames:
             self._process.kill()
 
     def _examine(self) -> VideoFacts:
-        """What the pipeline depends on, read by FFmpeg without decoding; cameras of this machine say it themselves."""
+        """Facts that the pipeline depends on, read by FFmpeg without decoding; none of a camera of this machine."""
         if self._source.protocol == CSI:
             return VideoFacts(width=CSI_SIZE[0], height=CSI_SIZE[1], rate=CSI_RATE)
         if self._source.is_pipeline or self._source.device is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +89,9 @@ def stream(
     retries: Annotated[
         int, typer.Option(min=0, max=1000, help="How often a source that broke off is opened again.")
     ] = 3,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve counts and latencies for Prometheus here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")] = False,
 ) -> None:
     """Classify sources as they go on: from when to when each shows a class, one line when it has ended.
@@ -125,11 +128,12 @@ def stream(
         live = LiveStream(runner, parsed, clip, options, names, console.note)
         mergers = {source.name: SpanMerger(source.name, live.labels, rules) for source in parsed}
         printer = _Printer(as_json, max(len(source.name) for source in parsed))
-        try:
-            with _until_stopped(), live, camera_lines([source.name for source in parsed], quiet=as_json) as tell:
-                _print_answers(live, printer, {} if windows else mergers, tell)
-        finally:
-            printer.print_summary(live.summarize())
+        with live.serve_metrics(metrics) if metrics else nullcontext():
+            try:
+                with _until_stopped(), live, camera_lines([source.name for source in parsed], quiet=as_json) as tell:
+                    _print_answers(live, printer, {} if windows else mergers, tell)
+            finally:
+                printer.print_summary(live.summarize())
 
 
 def _print_answers(

@@ -73,7 +73,7 @@ class Reference(str, Enum):
 
 
 class Decoder(str, Enum):
-    """What decodes live sources: FFmpeg on the CPU, or GStreamer, which also knows the hardware of Jetsons and GPUs."""
+    """The decoder of live sources: FFmpeg on the CPU, or GStreamer, which also has the hardware of Jetsons and GPUs."""
 
     AUTO = "auto"
     GSTREAMER = "gstreamer"

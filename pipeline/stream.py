@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -13,6 +14,7 @@ import numpy as np
 from ..clips.addresses import Source
 from ..clips.camera import StreamOptions, Window
 from ..clips.live import LiveWindows
+from ..core.errors import MissingDependencyError, OptionError
 from ..core.reporter import Notify, no_notes
 from ..core.runner import Runner
 from ..core.types import Array, Clip, Preprocessing
@@ -99,6 +101,22 @@ class LiveStream:
             self._tallies[camera.source.name].summarize(camera.source.name, camera.count, max(0, camera.opened - 1))
             for camera in self._windows.cameras
         )
+
+    def serve_metrics(self, address: str) -> AbstractContextManager[int]:
+        """Counts and latencies for Prometheus while the context lasts, at PORT of this machine only or at HOST:PORT.
+
+        Gives the port. Raises OptionError, StreamError where the port is taken, and MissingDependencyError.
+        """
+        host, _, port = address.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise OptionError(f"{address!r} is no port", fix="give PORT, or HOST:PORT to be reached from elsewhere")
+        try:
+            from .stream_metrics import serve_metrics
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                "--metrics needs prometheus_client, which is not installed", fix='pip install "dualexport[metrics]"'
+            ) from error
+        return serve_metrics(self.summarize, host or "127.0.0.1", int(port))
 
     def _count(self, window: Window, probabilities: Array) -> Sighting:
         best = int(probabilities.argmax())

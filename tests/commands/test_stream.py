@@ -9,9 +9,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from dualexport.clips.addresses import parse_sources
+from dualexport.clips.camera import StreamOptions
 from dualexport.clips.synthetic import write_dataset
+from dualexport.core.types import Preprocessing
+from dualexport.pipeline.runners import open_runner
+from dualexport.pipeline.stream import LiveStream
 from support.cli import assert_refused, run
 
 
@@ -100,3 +106,37 @@ def test_arguments_in_the_wrong_places_are_told_apart(
     (tmp_path / "none.txt").write_text("# none\n")
     code, _, err = run(capsys, "stream", exported, "--sources", tmp_path / "none.txt")
     assert (code, "0 sources are given" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_prometheus_reads_what_the_summary_says(exported: Path, video: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    sources = parse_sources([f"door={video}"])
+    with open_runner(exported) as runner:
+        live = LiveStream(runner, sources, Preprocessing(frames=16), StreamOptions(every=16))
+        with live.serve_metrics("0") as port, live:
+            assert len(list(live)) == 2
+            text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    (summary,) = live.summarize()
+    assert summary.latency_p50_ms is not None
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values['dualexport_frames_total{camera="door"}']) == 60
+    assert float(values['dualexport_windows_total{camera="door"}']) == 2
+    found = float(values['dualexport_latency_seconds{camera="door",quantile="0.5"}'])
+    assert found == pytest.approx(summary.latency_p50_ms / 1e3)
+
+
+def test_where_metrics_cannot_be_served_that_is_said_before_a_frame_is_decoded(
+    exported: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "stream", exported, video, "--metrics", "http")
+    assert (code, "'http' is no port" in err) == (2, True)
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()[1]
+        assert_refused(
+            run(capsys, "stream", exported, video, "--metrics", address), f"cannot be served at 127.0.0.1:{address}"
+        )
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "dualexport.pipeline.stream_metrics", raising=False)
+    assert_refused(run(capsys, "stream", exported, video, "--metrics", 0), "needs prometheus_client")
