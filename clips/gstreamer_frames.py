@@ -118,7 +118,7 @@ class GStreamerFrames:
                     if not chunk:
                         waiting.unregister(process.stderr)
                 if reading in ready:
-                    count = os.readv(reading, [memoryview(frame).cast("B")[filled:]])
+                    count = os.readv(reading, [frame.reshape(-1)[filled:].data])
                     filled += count
                     if not count:
                         break

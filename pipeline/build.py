@@ -108,14 +108,11 @@ def calibrate(
         if artifact.precision is Precision.INT8:
             kept = str(artifact.options.get("kept", ""))
             method = next((one for one in Method if one.value == artifact.options.get("method")), settings.method)
-            settings = QuantizeOptions(method, keep=tuple(filter(None, kept.split(","))), **_read_place(artifact))
+            settings = QuantizeOptions(method, keep=tuple(filter(None, kept.split(","))))
+            place = str(artifact.options.get("place", Place.ALL.value))  # older releases had all layers in INT8
+            is_place = place in list(Place)
+            settings = replace(settings, place=place if is_place else None, device=None if is_place else place)
     return quantize(manifest.folder, Clips(clips), settings, progress=progress, notify=notify).artifact
-
-
-def _read_place(artifact: Artifact) -> dict[str, str]:
-    """The option that an INT8 file was placed by; one of an older release has all layers in INT8."""
-    place = str(artifact.options.get("place", Place.ALL.value))
-    return {"place" if place in list(Place) else "device": place}
 
 
 def find_source(source: Path | str | Artifact | None, precision: Precision | None) -> Source:

@@ -75,7 +75,7 @@ class SpanMerger:
 
     def add(self, start: float, end: float, probabilities: Array) -> list[Span]:
         """The spans that have ended before a window that gives these probabilities of all classes."""
-        ended = []
+        ended: list[Span] = []
         for index, span in list(self._open.items()):
             if start > span.end + (end - start if span.goes_on else 0.0):
                 ended += self._close(index)

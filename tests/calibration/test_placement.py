@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from dualexport.calibration.linear_layers import LinearLayer
@@ -39,7 +37,7 @@ class Estimates:
 
     def __call__(self, chosen: frozenset[str]) -> StageTimes:
         self.asked.append(chosen)
-        times = Counter({str(stage): 20.0 for stage in range(STAGES)} | {"": 1.0})
+        times = {**{str(stage): 20.0 for stage in range(STAGES)}, "": 1.0}
         for group in GROUPS:
             times[group.stage] -= self.saved[group.name] if group.layers <= chosen else 0.0
         for stage in map(str, range(STAGES)):
@@ -72,7 +70,10 @@ def test_the_search_finds_what_pays_in_few_plans_and_tells_what_each_group_saves
 @given(st.lists(st.floats(-1.0, 1.0), min_size=len(GROUPS), max_size=len(GROUPS)), st.floats(-0.5, 0.5))
 def test_no_change_of_a_group_lowers_the_estimate_of_what_was_chosen(savings: list[float], bonus: float) -> None:
     estimates = Estimates(dict(zip((group.name for group in GROUPS), savings, strict=True)), bonus)
-    total = lambda chosen: sum(estimates(chosen).values())  # noqa: E731
+
+    def total(chosen: frozenset[str]) -> float:
+        return sum(estimates(chosen).values())
+
     try:
         placement = search_placement(LAYERS, estimates)
     except QuantizationError:

@@ -255,7 +255,11 @@ def test_windows_of_several_sources_come_in_batches_and_each_source_keeps_its_ow
 def test_a_camera_that_is_stuck_delays_no_other_and_its_end_is_noted(video: Path) -> None:
     released = threading.Event()
     notes: list[str] = []
-    with serve(lambda _: released.wait(20), lambda _: released.wait(20)) as address:
+
+    def keep_quiet(_: socket.socket) -> None:
+        released.wait(20)
+
+    with serve(keep_quiet, keep_quiet) as address:
         windows = open_windows(video, address, notes=notes, most=2, max_delay_seconds=600, timeout_seconds=2)
         with pytest.raises(StreamError, match="no frame came"), windows:
             ends = []
@@ -271,7 +275,7 @@ def test_a_camera_that_comes_back_goes_on_counting_and_no_window_spans_the_break
     def send(connection: socket.socket) -> None:
         connection.sendall(transport_stream)
 
-    taken = []
+    taken: list[Window] = []
     with (
         serve(send, send) as address,
         pytest.raises(StreamError),

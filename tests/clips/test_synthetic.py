@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import NANO_CLIP
-from dualexport.clips import synthetic
+from dualexport.clips import scenes, synthetic
 from dualexport.clips.scenes import ACTIONS, Scene
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import generated_clips, write_dataset
@@ -28,7 +28,7 @@ def test_written_videos_are_the_scenes_up_to_codec_loss(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered = synthetic.render_scene
+    rendered = scenes.render_scene
 
     def fail_at_the_second(scene: Scene) -> np.ndarray:
         if scene.action == ACTIONS[1]:

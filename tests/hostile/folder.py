@@ -10,7 +10,7 @@ from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import Graph, ModelSize, Precision
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import Manifest, Weights, write_manifest
-from dualexport.core.types import Artifact, Preprocessing, TensorSpec
+from dualexport.core.types import Array, Artifact, Preprocessing, TensorSpec
 from onnx import TensorProto, helper, numpy_helper
 
 CLIP = Preprocessing(frames=4, stride=2, size=32)
@@ -86,10 +86,12 @@ def make_network(precision: Precision) -> onnx.ModelProto:
 
 
 def _multiply(operator: str, layer: str, taken: str, given: str) -> onnx.NodeProto:
-    bias = {"transB": 1} if operator == "Gemm" else {}
-    inputs = [taken, f"{layer}.weight", *([f"{layer}.bias"] if bias else [])]
-    return helper.make_node(operator, inputs, [given], name=f"{layer}/{operator}", **bias)
+    inputs = [taken, f"{layer}.weight"]
+    if operator != "Gemm":
+        return helper.make_node(operator, inputs, [given], name=f"{layer}/{operator}")
+    return helper.make_node(operator, [*inputs, f"{layer}.bias"], [given], name=f"{layer}/{operator}", transB=1)
 
 
-def _draw(random: np.random.Generator, dtype: type[np.floating], *shape: int) -> np.ndarray:
-    return (random.standard_normal(shape) / np.sqrt(shape[-1])).astype(dtype)
+def _draw(random: np.random.Generator, dtype: type[np.floating], *shape: int) -> Array:
+    drawn: Array = (random.standard_normal(shape) / np.sqrt(shape[-1])).astype(dtype)
+    return drawn

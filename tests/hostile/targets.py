@@ -13,9 +13,10 @@ import numpy as np
 from dualexport.calibration.calibrate import read_calibration
 from dualexport.calibration.stored import FILE_NAME
 from dualexport.clips.addresses import parse_sources
+from dualexport.clips.camera import StreamOptions
 from dualexport.clips.labels import label_videos
 from dualexport.clips.listing import Video
-from dualexport.clips.live import LiveWindows, StreamOptions
+from dualexport.clips.live import LiveWindows
 from dualexport.clips.source import ClipSource
 from dualexport.core.class_names import read_labels
 from dualexport.core.files import hash_file

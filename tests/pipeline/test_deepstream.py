@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -165,7 +165,9 @@ def test_cameras_share_a_batch_only_where_the_file_takes_a_part_of_it(demo: Path
     application = Application(
         "a.onnx", None, replace(clip, least_batch=1), manifest.preprocessing, cameras, (64, 64), 1, 0.0
     )
-    assert describe_preprocessing(application)["property"]["network-input-shape"][0] == 3
+    shape = describe_preprocessing(application)["property"]["network-input-shape"]
+    assert isinstance(shape, Sequence)
+    assert shape[0] == 3
     assert describe_inference(application)["property"]["batch-size"] == 3
     assert describe_inference(application)["property"]["model-engine-file"] == "a.onnx_b3_gpu0_fp32.engine"
 

@@ -11,7 +11,7 @@ from dualexport.clips.synthetic import render_pattern
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import ClipError, DualExportError, LabelError, OptionError
 from dualexport.core.manifest import Weights
-from dualexport.exporter import onnx_export
+from dualexport.exporter import onnx_export, tracing
 from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.pipeline import export as pipeline_export
 from dualexport.pipeline.clips import Clips
@@ -28,7 +28,7 @@ def network(nano: DualFormer) -> Network:
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The operator set of each tracing."""
     opsets: list[int] = []
-    trace = onnx_export.trace_network
+    trace = tracing.trace_network
 
     def count(*arguments: Any) -> Any:
         opsets.append(arguments[3])

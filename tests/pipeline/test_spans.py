@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def add(merger: SpanMerger, start: float, probabilities: tuple[float, ...]) -> l
 
 
 def starts(windows: Given) -> list[float]:
-    return np.cumsum([hop for hop, _ in windows]).tolist()
+    return list(accumulate(hop for hop, _ in windows))
 
 
 @given(WINDOWS, RULES)

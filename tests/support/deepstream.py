@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = Mapping[str, Any]
+Keywords = Mapping[str, Callable[[str], Any]]
 
 
 def _switch(text: str) -> bool:
@@ -34,7 +35,7 @@ def _one_of(*known: int) -> Callable[[str], int]:
     return parse
 
 
-PREPROCESS = {
+PREPROCESS: Keywords = {
     "enable": _switch,
     "target-unique-ids": _list_of(int),
     "process-on-frame": _switch,
@@ -53,16 +54,16 @@ PREPROCESS = {
     "custom-lib-path": str,
     "custom-tensor-preparation-function": str,
 }
-PREPROCESS_OPTIONAL = {"enable", "target-unique-ids", "process-on-frame", "maintain-aspect-ratio"}
-USER = {
+PREPROCESS_OPTIONAL = frozenset(("enable", "target-unique-ids", "process-on-frame", "maintain-aspect-ratio"))
+USER: Keywords = {
     "channel-scale-factors": _list_of(float),
     "channel-mean-offsets": _list_of(float),
     "subsample": int,
     "stride": int,
 }
-GROUP = {"src-ids": _list_of(int), "process-on-roi": _switch}
+GROUP: Keywords = {"src-ids": _list_of(int), "process-on-roi": _switch}
 ROI_PREFIX = "roi-params-src-"
-INFER = {
+INFER: Keywords = {
     "gpu-id": int,
     "gie-unique-id": int,
     "process-mode": _one_of(1, 2),
@@ -76,7 +77,7 @@ INFER = {
     "classifier-threshold": float,
     "labelfile-path": str,
 }
-APPLICATION = {
+APPLICATION: Keywords = {
     "uri-list": _list_of(str),
     "preprocess-config": str,
     "infer-config": str,
@@ -159,8 +160,6 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     return {name: dict(parser[name]) for name in parser.sections()}
 
 
-def _parse(
-    group: Mapping[str, str], known: Mapping[str, Callable[[str], Any]], optional: set[str] = frozenset()
-) -> Keys:
+def _parse(group: Mapping[str, str], known: Keywords, optional: frozenset[str] = frozenset()) -> Keys:
     assert set(known) - optional <= set(group) <= set(known), set(group) ^ set(known)
     return {name: known[name](value) for name, value in group.items()}
