@@ -29,12 +29,14 @@ MODULES = {
     "pipeline.bundle": ("BundleOptions", "Bundled", "bundle"),
     "pipeline.classify": ("ClassProbability", "Prediction", "classify"),
     "pipeline.clips": ("Clips",),
+    "pipeline.deepstream": ("DeepStreamApplication", "DeepStreamOptions", "deepstream"),
     "pipeline.export": ("ExportOptions", "Exported", "export"),
     "pipeline.lint": ("lint",),
     "pipeline.load": ("Network", "load", "load_demo"),
     "pipeline.plan": ("PlanOptions", "Planned", "plan"),
     "pipeline.quantize": ("QuantizeOptions", "Quantized", "quantize"),
     "pipeline.runners": ("open_runner",),
+    "pipeline.serve": ("ServedRepository", "TritonOptions", "triton"),
     "pipeline.synth": ("synth",),
     "pipeline.verify.folder": ("Verified", "VerifyOptions", "verify"),
 }
@@ -60,6 +62,9 @@ if TYPE_CHECKING:
     from .pipeline.classify import Prediction as Prediction
     from .pipeline.classify import classify as classify
     from .pipeline.clips import Clips as Clips
+    from .pipeline.deepstream import DeepStreamApplication as DeepStreamApplication
+    from .pipeline.deepstream import DeepStreamOptions as DeepStreamOptions
+    from .pipeline.deepstream import deepstream as deepstream
     from .pipeline.export import Exported as Exported
     from .pipeline.export import ExportOptions as ExportOptions
     from .pipeline.export import export as export
@@ -74,6 +79,9 @@ if TYPE_CHECKING:
     from .pipeline.quantize import QuantizeOptions as QuantizeOptions
     from .pipeline.quantize import quantize as quantize
     from .pipeline.runners import open_runner as open_runner
+    from .pipeline.serve import ServedRepository as ServedRepository
+    from .pipeline.serve import TritonOptions as TritonOptions
+    from .pipeline.serve import triton as triton
     from .pipeline.synth import synth as synth
     from .pipeline.verify.folder import Verified as Verified
     from .pipeline.verify.folder import VerifyOptions as VerifyOptions
@@ -89,6 +97,8 @@ __all__ = [
     "Bundled",
     "ClassProbability",
     "Clips",
+    "DeepStreamApplication",
+    "DeepStreamOptions",
     "DualExportError",
     "ExportOptions",
     "Exported",
@@ -100,7 +110,9 @@ __all__ = [
     "QuantizeOptions",
     "Quantized",
     "Runtime",
+    "ServedRepository",
     "TensorRTRelease",
+    "TritonOptions",
     "Verified",
     "VerifyOptions",
     "__version__",
@@ -108,6 +120,7 @@ __all__ = [
     "build",
     "bundle",
     "classify",
+    "deepstream",
     "export",
     "lint",
     "load",
@@ -116,6 +129,7 @@ __all__ = [
     "plan",
     "quantize",
     "synth",
+    "triton",
     "verify",
 ]
 # End of what is written.

@@ -99,7 +99,7 @@ def verify(
         raise typer.BadParameter(conflict)
     if labels is not None and clips is None:
         raise typer.BadParameter("--labels is of videos, and no clips were given: pass --clips too")
-    for path in options.reports:
+    for path in options.files[0]:
         if path.suffix.lower() not in RENDERERS:
             raise typer.BadParameter(f"{path.name} ends in none of {', '.join(RENDERERS)}", param_hint="--report")
     source = None if clips is None else ClipOptions(clips, views, skip_unreadable, labels=labels)

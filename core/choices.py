@@ -19,6 +19,11 @@ def choose(kind: type[Choice], value: Choice | str, option: str) -> Choice:
         raise OptionError(f"{value!r} is no {option}", fix=f"choose one of {known}") from error
 
 
+def choose_or_none(kind: type[Choice], value: Choice | str | None, option: str) -> Choice | None:
+    """The same of a value that may be left out."""
+    return None if value is None else choose(kind, value, option)
+
+
 class ModelSize(str, Enum):
     """The network's sizes: nano (ours, for demos and tests) and the three published ones."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Method, Place, Precision, TensorRTRelease
+from ..core.choices import Compatibility, Method, Place, Precision, TensorRTRelease, choose, choose_or_none
 from ..core.errors import LintError, ManifestError
 from ..core.manifest import FILE_NAME, Manifest, add_artifacts, check_artifact, find_manifest, read_manifest
 from ..core.reading import is_file, is_folder
@@ -31,7 +31,7 @@ class BuildOptions(EngineOptions):
     kernels, by default beside the engine. With `verbose` everything that TensorRT says is a note.
     """
 
-    precision: Precision | None = None
+    precision: Precision | str | None = None
     timing_cache: Path | None = None
     verbose: bool = False
 
@@ -70,14 +70,16 @@ def build(
     outputs and a GPU are there, when it computes them. Raises ManifestError, LintError, EngineError, PlanError and
     ParityError; nothing is left behind then.
     """
+    options = options or BuildOptions()
+    precision = choose_or_none(Precision, options.precision, "precision")
+    options = replace(options, compatible=choose(Compatibility, options.compatible, "compatibility"))
     from ..runtimes.expected import FILE_NAME as EXPECTED
     from ..runtimes.machine.host import read_host
     from ..runtimes.tensorrt.build import BuildPlace, build_engine
     from ..runtimes.tensorrt.configure import find_device
 
-    options = options or BuildOptions()
     reporter = Reporter(progress, notify)
-    found = find_source(source, None if options.precision is None else Precision(options.precision))
+    found = find_source(source, precision)
     _require_readable(found.artifact.path)
     folder, manifest = found.artifact.path.parent, found.manifest
     place = BuildPlace(folder, find_device(), read_host(), options.timing_cache, notify, options.verbose)

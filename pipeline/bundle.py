@@ -87,7 +87,7 @@ def _open_reference(manifest: Manifest, options: BundleOptions) -> Runner:
     checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
     try:
         with needing_extra("bundle"):
-            if Reference(options.reference) is Reference.TORCH:
+            if options.reference == Reference.TORCH:
                 return open_network(manifest, checkpoint)
             return open_artifact(choose_artifact(manifest, Runtime.ONNX))
     except (MissingDependencyError, ManifestError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..core.choices import InputType, Precision, choose
+from ..core.choices import InputType, Precision, choose_or_none
 from ..core.errors import EngineError, ExportError, ManifestError, OptionError, OutputError
 from ..core.files import staged_path
 from ..core.manifest import Manifest, check_artifact, find_manifest
@@ -51,7 +51,7 @@ class DeepStreamApplication:
 
 def deepstream(
     folder: Path | str | None,
-    output: Path,
+    output: Path | str,
     options: DeepStreamOptions | None = None,
     *,
     progress: Progress = no_progress,
@@ -65,7 +65,7 @@ def deepstream(
     from ..graphs.describe import describe_onnx
     from ..graphs.edit import write_probabilities
 
-    options = options or DeepStreamOptions()
+    options, output = options or DeepStreamOptions(), Path(output)
     manifest = find_manifest(unpack(None if folder is None else Path(folder)))
     source = _choose_graph(manifest, options.precision)
     _require_cameras(options)
@@ -98,7 +98,7 @@ def deepstream(
 
 def _choose_graph(manifest: Manifest, precision: Precision | str | None) -> Artifact:
     """The ONNX file to serve; raises ManifestError without one, ExportError for one that takes other clips."""
-    wanted = None if precision is None else choose(Precision, precision, "precision")
+    wanted = choose_or_none(Precision, precision, "precision")
     found = {graph.precision: graph for graph in list_graphs(manifest)}
     graph = next((found[one] for one in WIDEST_FIRST if one in found and wanted in (None, one)), None)
     if graph is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import TensorRTRelease
+from ..core.choices import TensorRTRelease, choose
 
 if TYPE_CHECKING:
     from ..graphs.lint import LintFinding
@@ -16,4 +16,5 @@ def lint(path: Path | str, releases: Sequence[TensorRTRelease | str] = ()) -> tu
     """Find what `releases` of TensorRT (default: all) will not read in an ONNX file; raises LintError if it is none."""
     from ..graphs.lint import lint_onnx
 
-    return lint_onnx(Path(path), tuple(map(TensorRTRelease, releases)) or tuple(TensorRTRelease))
+    chosen = tuple(choose(TensorRTRelease, one, "release of TensorRT") for one in releases)
+    return lint_onnx(Path(path), chosen or tuple(TensorRTRelease))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Precision, Runtime
+from ..core.choices import Precision, Runtime, choose
 from ..core.errors import CudaError, EngineError, ManifestError, MissingDependencyError, RunnerError
 from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest
 from ..core.reading import is_file
@@ -66,12 +66,13 @@ def open_runner(
     all were made from. `notify` is told where a CUDA graph was asked for and cannot be captured. Raises ManifestError,
     RunnerError and EngineError.
     """
+    chosen = choose(Runtime, runtime, "runtime")
     if isinstance(source, (str, Path)) and is_file(Path(source)):
         return _open_file(Path(source), cuda_graph, notify)
     if isinstance(source, Artifact):
         return open_artifact(source, cuda_graph=cuda_graph, notify=notify)
     manifest = source if isinstance(source, Manifest) else find_manifest(None if source is None else Path(source))
-    artifact = find_artifact(manifest, Runtime(runtime))
+    artifact = find_artifact(manifest, chosen)
     if artifact is None:
         return open_network(manifest, checkpoint)
     return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.choices import Precision, Runtime, TritonBackend
+from ..core.choices import Precision, Runtime, TritonBackend, choose_or_none
 from ..core.errors import EngineError, ManifestError, OutputError
 from ..core.files import staged_path
 from ..core.manifest import FILE_NAME, Manifest, Weights, check_artifact, find_manifest, read_manifest, write_manifest
@@ -34,8 +34,8 @@ class TritonOptions:
     the FP32 file. So many `instances` of the network and `decoders` run side by side.
     """
 
-    backend: TritonBackend | None = None
-    precision: Precision | None = None
+    backend: TritonBackend | str | None = None
+    precision: Precision | str | None = None
     batch: int | None = None
     instances: int = 1
     decoders: int = 2
@@ -60,9 +60,11 @@ def triton(
     does not load, and OutputError when `output` is there.
     """
     options = options or TritonOptions()
+    backend = choose_or_none(TritonBackend, options.backend, "backend")
+    precision = choose_or_none(Precision, options.precision, "precision")
     manifest = find_manifest(None if folder is None else Path(folder))
-    backend = options.backend or _choose_backend(manifest)
-    artifact = _choose_artifact(manifest, backend, options)
+    backend = backend or _choose_backend(manifest)
+    artifact = _choose_artifact(manifest, backend, precision, options.batch)
     check_artifact(artifact)
     _require_new(Path(output))
     return _write_repository(Path(output), manifest, artifact, backend, options, notify)
@@ -86,7 +88,7 @@ def build_into(
     if is_for_rtx():
         raise _refuse_for_rtx(library_name())
     options = options or BuildOptions()
-    found = find_source(source, None if options.precision is None else Precision(options.precision))
+    found = find_source(source, choose_or_none(Precision, options.precision, "precision"))
     if found.manifest is None:
         raise ManifestError(
             f"no manifest lists {found.artifact.path.name}: how its clips are made is not known",
@@ -137,7 +139,9 @@ def _choose_backend(manifest: Manifest) -> TritonBackend:
     return TritonBackend.TENSORRT if has_engine else TritonBackend.ONNXRUNTIME
 
 
-def _choose_artifact(manifest: Manifest, backend: TritonBackend, options: TritonOptions) -> Artifact:
+def _choose_artifact(
+    manifest: Manifest, backend: TritonBackend, precision: Precision | None, batch: int | None
+) -> Artifact:
     """The engine for TensorRT, the ONNX file for ONNX Runtime; the Python backend runs either, an engine first."""
     runtime = Runtime.ONNX if backend is TritonBackend.ONNXRUNTIME else Runtime.TENSORRT
     if backend is TritonBackend.PYTHON and all(artifact.format != ENGINE_FORMAT for artifact in manifest.artifacts):
@@ -146,11 +150,10 @@ def _choose_artifact(manifest: Manifest, backend: TritonBackend, options: Triton
     found = [
         artifact
         for artifact in sorted(list_artifacts(manifest, runtime), key=lambda one: order.index(one.precision))
-        if options.precision in (None, artifact.precision)
-        and (options.batch is None or options.batch in artifact.inputs[0].batches)
+        if precision in (None, artifact.precision) and (batch is None or batch in artifact.inputs[0].batches)
     ]
     if not found:
-        asked = " ".join(str(part) for part in (options.precision and options.precision.value, options.batch) if part)
+        asked = " ".join(str(part) for part in (precision and precision.value, batch) if part)
         raise ManifestError(
             f"{manifest.path} lists no {runtime.value} file of {asked}",
             fix="leave --precision and --batch out, or make it",

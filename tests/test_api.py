@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import dualexport
+import dualexport as dx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "ric
 
 VERBS = (
     *("load", "load_demo", "export", "quantize", "build", "verify", "bench", "plan", "lint", "bundle", "classify"),
-    *("open_runner", "synth"),
+    *("open_runner", "synth", "triton", "deepstream"),
 )
 
 
@@ -49,6 +50,30 @@ def test_every_verb_takes_few_arguments_and_tells_what_it_raises(name: str) -> N
     verb = getattr(dualexport, name)
     assert len(inspect.signature(verb).parameters) <= 6
     assert "Raises" in verb.__doc__ or "raises" in verb.__doc__
+
+
+UNKNOWN = {
+    "bench": lambda: dx.bench("gone", dx.BenchOptions(runtimes=("gpu",))),
+    "build": lambda: dx.build("gone", dx.BuildOptions(precision="fp8")),
+    "build for others": lambda: dx.build("gone", dx.BuildOptions(compatible="all")),
+    "bundle": lambda: dx.bundle("gone", options=dx.BundleOptions(reference="truth")),
+    "lint": lambda: dx.lint("gone.onnx", ["9.9"]),
+    "load": lambda: dx.load(size="xl"),
+    "open_runner": lambda: dx.open_runner("gone", "gpu"),
+    "plan": lambda: dx.plan("gone.onnx", dx.PlanOptions("toaster")),
+    "quantize": lambda: dx.quantize("gone", options=dx.QuantizeOptions(base="fp8")),
+    "triton": lambda: dx.triton("gone", "models", dx.TritonOptions("perl")),
+    "verify": lambda: dx.verify("gone", options=dx.VerifyOptions(reference="truth")),
+    "verify on": lambda: dx.verify("gone", options=dx.VerifyOptions(runtime="gpu")),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_word_that_is_no_choice_is_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(dx.DualExportError, match=r"'[\w.]+' is no ") as caught:
+        UNKNOWN[name]()
+    assert caught.value.fix.startswith("choose one of")
+    assert caught.value.exit_code == 2
 
 
 def test_options_and_results_are_frozen() -> None:

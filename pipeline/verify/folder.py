@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.choices import Reference, Runtime
-from ...core.errors import ClipError
+from ...core.choices import Reference, Runtime, choose, choose_or_none
+from ...core.errors import OptionError
 from ...core.logit_store import LogitStore
 from ...core.manifest import Manifest
 from ...core.reporter import Notify, Progress, Reporter, no_notes, no_progress
@@ -38,23 +38,28 @@ class VerifyOptions:
     """
 
     against: str = "all"
-    runtime: Runtime | None = None
+    runtime: Runtime | str | None = None
     reference: Reference | str = Reference.TORCH
-    checkpoint: Path | None = None
-    limits: Path | None = None
+    checkpoint: Path | str | None = None
+    limits: Path | str | None = None
     tolerance: float | None = None
     workers: int | None = None
     ray: str | None = None
     layers: bool = False
     bisect: bool = False
     plan: bool = False
-    reports: Sequence[Path] = ()
-    junit: Path | None = None
+    reports: Sequence[Path | str] = ()
+    junit: Path | str | None = None
+
+    @property
+    def files(self) -> tuple[tuple[Path, ...], Path | None]:
+        """The reports and the JUnit file that are to be written."""
+        return tuple(map(Path, self.reports)), None if self.junit is None else Path(self.junit)
 
     @property
     def pictures(self) -> bool:
         """True where a report shows frames of the worst clips."""
-        return any(path.suffix.lower().startswith(".htm") for path in self.reports)
+        return any(path.suffix.lower().startswith(".htm") for path in self.files[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +126,20 @@ def verify(
     stores: list[LogitStore] = []
     networks = tuple(_verify(one, options, stores, reporter) for one in prepared)
     document = combine_documents([network.verification for network in networks])
-    write_reports(document, options.reports, options.junit)
+    write_reports(document, *options.files)
     for store in stores:
         store.discard()
     return Verified(networks, document)
 
 
 def find_conflict(clips: Clips | Path | None, options: VerifyOptions) -> str | None:
-    """Name options that exclude each other."""
-    if options.runtime is Runtime.TORCH:
+    """Name options that exclude each other; raises OptionError for a word that is no choice."""
+    reference = choose(Reference, options.reference, "reference")
+    if choose_or_none(Runtime, options.runtime, "runtime") is Runtime.TORCH:
         return "the PyTorch network is what artifacts are compared with: --runtime names another one"
-    if Reference(options.reference) is Reference.EXPECTED and clips is not None:
+    if reference is Reference.EXPECTED and clips is not None:
         return "expected outputs are those of the bundle's own clips: leave --clips out"
-    if clips is None and (options.workers or options.ray or Reference(options.reference) is Reference.STORED):
+    if clips is None and (options.workers or options.ray or reference is Reference.STORED):
         return "--workers, --ray and --reference stored are for videos: give --clips"
     if options.ray and options.ray not in ("auto", "local") and ":" not in options.ray:
         return f"{options.ray} is no address: give HOST:PORT, or auto, to --ray"
@@ -146,9 +152,9 @@ def _prepare(
     """Read and ask for everything that is needed, of all folders, before any work."""
     conflict = find_conflict(clips, options)
     if conflict is not None:
-        raise ClipError(conflict, fix="change one of the two")
-    require_reports(options.reports, options.junit)
-    own_limits = read_limits(options.limits)
+        raise OptionError(conflict, fix="change one of the two")
+    require_reports(*options.files)
+    own_limits = read_limits(None if options.limits is None else Path(options.limits))
     manifests = inputs.find_networks(folders)
     prepared = [_prepare_one(manifest, clips, options, own_limits, reporter) for manifest in manifests]
     prerequisites.require_tools(plan=options.plan, layers=options.layers, bisect=options.bisect)
@@ -162,8 +168,9 @@ def _prepare(
 def _prepare_one(
     manifest: Manifest, clips: Clips | None, options: VerifyOptions, own_limits: OwnLimits, reporter: Reporter
 ) -> _Prepared:
-    reference = Reference(options.reference)
-    artifacts = inputs.select_artifacts(manifest, options.against, options.runtime, reference)
+    reference = choose(Reference, options.reference, "reference")
+    runtime = choose_or_none(Runtime, options.runtime, "runtime")
+    artifacts = inputs.select_artifacts(manifest, options.against, runtime, reference)
     if options.against == "all":
         artifacts = skip_stale(artifacts, reporter.note)
     allowed = override_limits(choose_defaults(selects_tokens=bool(manifest.selections)), own_limits)
