@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_every_verb_takes_few_arguments_and_tells_what_it_raises(name: str) -> N
     assert "Raises" in verb.__doc__ or "raises" in verb.__doc__
 
 
-UNKNOWN = {
+UNKNOWN: dict[str, Callable[[], object]] = {
     "bench": lambda: dx.bench("gone", dx.BenchOptions(runtimes=("gpu",))),
     "build": lambda: dx.build("gone", dx.BuildOptions(precision="fp8")),
     "build for others": lambda: dx.build("gone", dx.BuildOptions(compatible="all")),

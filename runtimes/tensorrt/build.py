@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...core.choices import Compatibility
 from ...core.errors import DualExportError, EngineError, PlanError
 from ...core.files import StagedSet, hash_file, staged_set
 from ...core.reporter import Progress, no_progress
@@ -168,7 +169,7 @@ def _record(place: BuildPlace, options: EngineOptions, plan: EnginePlan | None) 
         compiler=library_name(),
         tensorrt=library_version(),
         compute_capability=targets if is_for_rtx() or device is None else device.compute_capability,
-        compatible=options.compatible.value,
+        compatible=Compatibility(options.compatible).value,
         version_compatible=options.version_compatible,
         gpu=device.name if device else None,
         cuda=device.cuda if device else None,

@@ -38,7 +38,7 @@ def require_possible(options: EngineOptions, device: GpuDevice | None, host: Hos
     """Refuse what this TensorRT, GPU or machine cannot do, before the work."""
     levels = trt.HardwareCompatibilityLevel
     if is_for_rtx():
-        if options.compatible is not Compatibility.NONE or options.version_compatible:
+        if options.compatible != Compatibility.NONE or options.version_compatible:
             raise EngineError(
                 "TensorRT for RTX has no --compatible and no --version-compatible: its engines run on every RTX GPU",
                 fix="leave the option out, or build with TensorRT on the device",
@@ -57,12 +57,13 @@ def require_possible(options: EngineOptions, device: GpuDevice | None, host: Hos
         )
     if device is None:
         raise EngineError("TensorRT needs the GPU that the engine is for", fix="run `dualexport trt` on that device")
-    if options.compatible is not Compatibility.NONE and host.l4t is not None:
+    if options.compatible != Compatibility.NONE and host.l4t is not None:
         raise EngineError(
-            f"a Jetson builds no --compatible {options.compatible.value} engines: TensorRT has that for graphics cards",
+            f"a Jetson builds no --compatible {Compatibility(options.compatible).value} engines: TensorRT has that for "
+            "graphics cards",
             fix="leave --compatible out, and build on each kind of Jetson",
         )
-    if options.compatible is Compatibility.SAME_SM and not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
+    if options.compatible == Compatibility.SAME_SM and not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
         raise EngineError(
             f"TensorRT {trt.__version__} has no same-sm engines", fix="use TensorRT 10.16, or leave it out"
         )
@@ -105,9 +106,9 @@ def configure(config: Any, options: EngineOptions, cache: Path, named: Path | No
         config.builder_optimization_level = options.optimization_level
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.compatible is Compatibility.AMPERE:
+    if options.compatible == Compatibility.AMPERE:
         config.hardware_compatibility_level = levels.AMPERE_PLUS
-    elif options.compatible is Compatibility.SAME_SM:
+    elif options.compatible == Compatibility.SAME_SM:
         config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY
     if options.targets:
         config.num_compute_capabilities = len(options.targets)

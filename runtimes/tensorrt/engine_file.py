@@ -40,7 +40,7 @@ class EngineOptions:
 
     workspace_gib: float | None = None
     optimization_level: int | None = None
-    compatible: Compatibility = Compatibility.NONE
+    compatible: Compatibility | str = Compatibility.NONE
     version_compatible: bool = False
     targets: tuple[str, ...] = ()
     strict: bool = False
