@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
+from ..core.errors import QuantizationError
 from ..core.reporter import Progress
 from ..core.runner import Runner
 from ..core.types import Array, Clip
@@ -76,9 +77,14 @@ def _find_block_inputs(model: ModelProto, layers: Sequence[LinearLayer]) -> dict
     for layer in layers:
         if layer.name.rpartition(".")[2] in ("q", "qkv"):
             tensor = layer.reads
-            while makers[tensor].op_type != "LayerNormalization":
-                tensor = makers[tensor].input[0]
-            found[block_of(layer.name)] = makers[tensor].input[0]
+            while (maker := makers.get(tensor)) is not None and maker.op_type != "LayerNormalization":
+                tensor = maker.input[0] if maker.input else ""
+            if maker is None:
+                raise QuantizationError(
+                    f"{layer.name} reads no standardized rows",
+                    fix="give the folded FP32 graph that `dualexport onnx` wrote",
+                )
+            found[block_of(layer.name)] = maker.input[0]
     return found
 
 

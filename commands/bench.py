@@ -78,7 +78,7 @@ def _print_latencies(benched: Benched) -> None:
     for name in ("before", "after"):
         known = {key: value for key, value in asdict(benched.document[f"state_{name}"]).items() if value is not None}
         state = [f"{key} {value if isinstance(value, str) else f'{value:g}'}" for key, value in known.items()]
-        print(f"machine {name}: {', '.join(state) or 'not known'}")
+        console.print_text(f"machine {name}: {', '.join(state) or 'not known'}")
     _print_load(measurement.under_load)
     for warning in benched.warnings:
         console.note(warning)
@@ -91,7 +91,7 @@ def _print_load(load: LoadSummary | None) -> None:
     spreads = {name: value for name, value in asdict(load).items() if isinstance(value, dict)}
     shown = [f"{name} {one['low']:g} to {one['high']:g}" for name, one in spreads.items()]
     shown += [f"slowed by {load.slowed_by}"] if load.slowed_by else []
-    print(f"machine under load: {', '.join(shown) or 'not known'}")
+    console.print_text(f"machine under load: {', '.join(shown) or 'not known'}")
 
 
 def _row(one: Latency) -> tuple[str, ...]:

@@ -63,5 +63,7 @@ def bundle(
         )
     else:
         size = f"{bundled.size_bytes / 1e6:.1f} MB"
-        print(f"{bundled.path}: {size}, expected outputs of {bundled.expected_clips} clips by {bundled.reference}")
-        print(f"on the device: dualexport {ON_THE_DEVICE[server].format(bundled.path.name)}")
+        console.print_text(
+            f"{bundled.path}: {size}, expected outputs of {bundled.expected_clips} clips by {bundled.reference}"
+        )
+        console.print_text(f"on the device: dualexport {ON_THE_DEVICE[server].format(bundled.path.name)}")

@@ -15,13 +15,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from ..core.plain import to_json
@@ -132,21 +132,20 @@ def show_progress() -> Iterator[Reporter]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        _Counted(),
+        TextColumn("{task.description}", markup=False, table_column=Column(max_width=36, no_wrap=True)),
+        BarColumn(bar_width=10),
+        _Progressed(table_column=Column(no_wrap=True)),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
         yield Reporter(_LiveProgress(display), note)
 
 
-class _Counted(ProgressColumn):
-    """A column that shows how much of counted work is done, and in what time the rest will be."""
+class _Progressed(TimeElapsedColumn):
+    """A column of how much of counted work is done, and when the rest will be; of other work, how long it takes."""
 
     def render(self, task: Task) -> Text:
         if task.total is None or task.finished:
-            return Text()
+            return super().render(task)
         left = f", about {_say_seconds(task.time_remaining)} left" if task.time_remaining else ""
         return Text(f"{task.completed:g}/{task.total:g}{left}")
 

@@ -62,5 +62,5 @@ def deepstream(
     if as_json:
         console.print_json({"application": written.folder, "model": written.model.path, "engine": written.engine})
     else:
-        print(f"{written.folder}: {written.model.path.name} and its configurations")
-        print(f"start it as {written.folder / 'README.md'} says")
+        console.print_text(f"{written.folder}: {written.model.path.name} and its configurations")
+        console.print_text(f"start it as {written.folder / 'README.md'} says")

@@ -47,6 +47,6 @@ def _print_findings(examination: Examination) -> None:
         for finding in examination.findings
     ]
     console.print_table("What is here", ("subject", "found", "needed", "", "remedy"), rows)
-    print(f"works here: {', '.join(name for name in asked if name not in stopped) or 'nothing'}")
+    console.print_text(f"works here: {', '.join(name for name in asked if name not in stopped) or 'nothing'}")
     if stopped:
-        print(f"cannot work here: {', '.join(stopped)}")
+        console.print_text(f"cannot work here: {', '.join(stopped)}")

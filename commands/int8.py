@@ -99,7 +99,8 @@ def int8(
         print_quantized(quantized)
         if quantized.ranking:
             _print_ranking(quantized.ranking)
-        print("\n".join(verdict.sentence for verdict in quantized.verdicts) or NOT_MEASURED)
+        for sentence in [verdict.sentence for verdict in quantized.verdicts] or [NOT_MEASURED]:
+            console.print_text(sentence)
 
 
 def _summarize(quantized: Quantized) -> dict[str, object]:
@@ -150,7 +151,7 @@ def _print_placement(placement: Placement, device: str) -> None:
         return
     rows = [(gain.group, "INT8" if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]
     console.print_table(f"Placed by plans for {device}", ("layers", "chosen", "ms that INT8 saves"), rows)
-    print(
+    console.print_text(
         f"estimated {placement.placed_ms:.2f} ms instead of {placement.rest_ms:.2f} in FP16 on {device}: "
         f"{placement.rest_ms / placement.placed_ms:.2f}x as fast. An estimate, not a measurement."
     )

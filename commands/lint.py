@@ -40,10 +40,10 @@ def _print_findings(result: dict[str, Any]) -> None:
     """Two lines a finding, or one line that says there is none."""
     for finding in result["findings"]:
         operator = f" ({finding.operator})" if finding.operator else ""
-        print(f"{finding.node}{operator}: {finding.problem} [{_name_releases(finding.releases)}]")
-        print(f"  fix: {finding.fix}")
+        console.print_text(f"{finding.node}{operator}: {finding.problem} [{_name_releases(finding.releases)}]")
+        console.print_text(f"  fix: {finding.fix}")
     if not result["findings"]:
-        print(f"{result['model']}: nothing that {_name_releases(result['releases'])} would refuse")
+        console.print_text(f"{result['model']}: nothing that {_name_releases(result['releases'])} would refuse")
 
 
 def _name_releases(releases: Sequence[TensorRTRelease]) -> str:

@@ -158,8 +158,8 @@ def _print_export(network: Network, exported: Exported, seconds: float) -> None:
     if exported.quantized is not None:
         print_quantized(exported.quantized)
     for selection in network.selected:
-        print(f"token selection: {selection}")
-    print(
+        console.print_text(f"token selection: {selection}")
+    console.print_text(
         f"DualFormer-{network.size.value}: {network.parameters / 1e6:.1f} M parameters, "
         f"{network.macs / 1e9:.1f} GMACs a view; {seconds:.1f} s"
     )

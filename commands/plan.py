@@ -73,7 +73,7 @@ def plan(
 def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[Estimates], *, all_layers: bool) -> None:
     """The figures of one plan or two side by side, then each plan's heaviest layers (or all) and its copies."""
     for note_ in {made.compiler: f"{made.compiler}, read from the {made.source}" for made in plans}.values():
-        print(note_)
+        console.print_text(note_)
     _print_figures(plans)
     if estimates:
         _print_estimates(plans, estimates)
@@ -86,9 +86,9 @@ def _print_plans(plans: Sequence[EnginePlan], estimates: Sequence[Estimates], *,
         if made.movement_layers and not all_layers:
             _print_layers(f"{made.model}: layers that only move data", made.movement_layers, names, listed)
         if made.uncounted_nodes:
-            print(f"not counted, their shapes are unknown: {', '.join(made.uncounted_nodes)}")
+            console.print_text(f"not counted, their shapes are unknown: {', '.join(made.uncounted_nodes)}")
     if estimates:
-        print(f"An estimate, not a measurement. {ASSUMPTIONS}")
+        console.print_text(f"An estimate, not a measurement. {ASSUMPTIONS}")
 
 
 def _print_figures(plans: Sequence[EnginePlan]) -> None:

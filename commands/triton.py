@@ -53,6 +53,8 @@ def triton(
             }
         )
     else:
-        print(f"{written.folder}: {', '.join(written.models)}")
-        print(f"the network is {written.artifact.path.name}, run by Triton's {written.backend.value} backend")
-        print(f"start it as {written.folder / 'README.md'} says")
+        console.print_text(f"{written.folder}: {', '.join(written.models)}")
+        console.print_text(
+            f"the network is {written.artifact.path.name}, run by Triton's {written.backend.value} backend"
+        )
+        console.print_text(f"start it as {written.folder / 'README.md'} says")

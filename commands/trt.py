@@ -137,5 +137,5 @@ def _print_engine(built: Built) -> None:
     ]
     if built.expected is not None:
         rows.append(("largest difference from the expected outputs", f"{built.expected.largest_difference:.1e}"))
-    print(built.engine.path)
+    console.print_text(str(built.engine.path))
     console.print_table("Engine", ("", ""), rows)

@@ -110,24 +110,31 @@ def use_place(kind: str) -> Callable[[Path], None]:
 
 def invoke(*command: str) -> None:
     """Run a command; raises its error again as its two lines, and AssertionError where it ends otherwise."""
-    out, err = io.StringIO(), io.StringIO()
-    code: object = None
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main(command)
-    except SystemExit as ended:
-        code = ended.code
-    text, lines = out.getvalue() + err.getvalue(), err.getvalue().splitlines()
-    shown = f"{' '.join(command)}, exit code {code}:\n{text[-3000:]}"
-    assert "\x1b" not in text, shown
-    assert "mistake in dualexport" not in text, shown
+    code, out, err = call(*command)
+    lines = err.splitlines()
+    if "mistake in dualexport" in err:
+        code, out, err = call(*command, "--debug")
+    shown = f"{' '.join(command)}, exit code {code}:\n{(out + err)[-3000:]}"
+    assert "mistake in dualexport" not in err, shown
+    assert "\x1b" not in out + err, shown
     if code == 0:
         return
-    if code == 1 and command[0] == "lint" and not err.getvalue():  # what it found is its result
+    if code == 1 and command[0] == "lint" and not err:  # what it found is its result
         return
     assert code in (1, 2), shown
     assert [line.partition(" ")[0] for line in lines[-2:]] == ["error:", "fix:"], shown
     raise DualExportError(lines[-2].removeprefix("error: "), fix=lines[-1].removeprefix("fix: "))
+
+
+def call(*command: str) -> tuple[object, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main(command)
+    except SystemExit as ended:
+        return ended.code, out.getvalue(), err.getvalue()
+    return None, out.getvalue(), err.getvalue()
 
 
 def list_as_it_is(path: Path, listing: Path) -> None:

@@ -46,7 +46,7 @@ def check_mutations(target: Target, folder: Path, seed: int, count: int) -> int:
         try:
             refused += check_contract(target, content, path) is not None
         except BaseException:
-            print(f"seed {seed}, input {number}: {content[:2000]!r}")
+            print(f"seed {seed}, input {number}: {content[:500]!r}")
             raise
     return refused
 
