@@ -15,6 +15,7 @@ from ..core.manifest import Manifest, Weights
 from ..core.selection import Selection
 from .checkpoint import CHECKPOINT, build_network, build_random_network, read_checkpoint
 from .demo_model import find_demo_weights
+from .dualformer.architecture import DualFormerConfig
 from .dualformer.network import DualFormer
 
 
@@ -91,7 +92,21 @@ def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualF
     else:
         found = read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed)
         network = build_network(found)
-    return use_on_clips(network, clip.frames, clip.stride)
+    network = use_on_clips(network, clip.frames, clip.stride)
+    _require_listed(network.config, manifest)
+    return network
+
+
+def _require_listed(config: DualFormerConfig, manifest: Manifest) -> None:
+    """Raise ManifestError where the manifest is of other clips or classes than its network."""
+    taken, listed = config.preprocessing, manifest.preprocessing
+    if (taken.frames, taken.size, config.classes) != (listed.frames, listed.size, manifest.classes):
+        raise ManifestError(
+            f"{manifest.path} lists clips of {listed.frames} frames of {listed.size}x{listed.size} and "
+            f"{manifest.classes} classes, its network takes {taken.frames} of {taken.size}x{taken.size} and gives "
+            f"{config.classes}",
+            fix="export again with `dualexport onnx`",
+        )
 
 
 def use_on_clips(network: DualFormer, frames: int | None, stride: int | None) -> DualFormer:
