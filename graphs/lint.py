@@ -25,7 +25,6 @@ from .tensorrt_support import (
     UNREAD_TYPES,
 )
 
-SINGLE_VALUES = {"TopK": (1,), "Dropout": (1, 2)}  # inputs of one value; of none, TensorRT's parser crashes
 _10 = (TensorRTRelease.V10_0, TensorRTRelease.V10_3)
 
 
@@ -179,9 +178,6 @@ def _lint_attributes(node: onnx.NodeProto, facts: _GraphFacts) -> Iterator[_Prob
             yield _Problem("ellipsis and repeated indices in Einsum are not read", "use MatMul or name each axis", _10)
     if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
         yield _Problem("the Indices output of MaxPool is not supported", "use its first output only")
-    for place in SINGLE_VALUES.get(node.op_type, ()):
-        if (values := facts.constant(node, place)) is not None and values.size != 1:
-            yield _Problem(f"its input {place + 1} holds {values.size} values, not one", "export the network again")
     if node.op_type == "TopK" and (k := facts.constant(node, 1)) is not None and k.max(initial=0) > MAX_TOPK:
         yield _Problem(f"K is {int(k.max())}; TensorRT allows {MAX_TOPK}", "take fewer, or select on the host")
     trained = facts.constant(node, 2) if node.op_type == "Dropout" else attributes.get("training_mode")

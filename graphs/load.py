@@ -38,6 +38,7 @@ FAILURES = (
     TypeError,
     IndexError,
 )
+SINGLE_VALUES = {"TopK": (1,), "Dropout": (1, 2)}  # inputs of one value; of none, TensorRT's parser crashes
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 _TENSORS = (AttributeProto.TENSOR, AttributeProto.TENSORS)
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
@@ -142,6 +143,19 @@ def _find_problems(model: ModelProto) -> Iterator[str]:
             tensors = (attribute.t, *attribute.tensors) if attribute.type in _TENSORS else ()
             yield from (problem for tensor in tensors if (problem := _check_tensor(tensor, node.op_type)))
     yield from (problem for tensor in graph.initializer if (problem := _check_tensor(tensor, tensor.name)))
+    yield from _find_empty(model)
+
+
+def _find_empty(model: ModelProto) -> Iterator[str]:
+    """Find inputs of one value that hold another number of them."""
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    for node in list_nodes(model.graph):
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.type == AttributeProto.TENSOR:
+                sizes[node.output[0]] = math.prod(attribute.t.dims)
+        for place in SINGLE_VALUES.get(node.op_type, ()):
+            if place < len(node.input) and sizes.get(node.input[place], 1) != 1:
+                yield f"input {place + 1} of {node.op_type} holds {sizes[node.input[place]]} values, not one"
 
 
 def _is_known(element_type: int) -> bool:

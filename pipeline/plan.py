@@ -25,7 +25,6 @@ from ..runtimes.plans.plan import EnginePlan
 from ..runtimes.plans.precision import require_precision
 from ..runtimes.plans.verdict import Verdict, judge
 from .latency import read_verdicts
-from .lint import require_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,8 @@ def plan(
 ) -> Planned:
     """Compile one ONNX file or several with the TensorRT that is installed, as strongly typed; needs no GPU.
 
-    Raises LintError for what TensorRT does not read, PlanError when a file cannot be compiled, MissingDependencyError
-    without a TensorRT, OptionError and OutputError.
+    Raises PlanError when a file cannot be read or compiled, MissingDependencyError without a TensorRT, OptionError and
+    OutputError.
     """
     options = options or PlanOptions()
     paths = [Path(model) for model in ((models,) if isinstance(models, (str, Path)) else models)]
@@ -89,8 +88,6 @@ def plan(
     devices = [DEVICES[name] for name in names]
     with ExitStack() as staging:
         save = None if options.save is None else staging.enter_context(staged_path(Path(options.save)))
-        for path in paths:
-            require_readable(path)
         plans = tuple(plan_onnx(path, options.batch, progress=progress) for path in paths)
         estimates = tuple(tuple(estimate(made, device) for device in devices) for made in plans) if devices else ()
         pair = _find_pair(plans)

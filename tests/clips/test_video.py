@@ -8,8 +8,10 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from conftest import NANO_CLIP
 from dualexport.clips import video as decoding
 from dualexport.clips.preprocess import resize_and_crop
+from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.errors import ClipError
 
@@ -97,3 +99,26 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes) -> 
     with pytest.raises(ClipError, match=r"notes\.mp4 cannot be decoded") as error:
         decoding.count_frames(path)
     assert "--skip-unreadable" in error.value.fix
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_a_transport_stream_that_lost_packets_is_read(tmp_path: Path, lost: int) -> None:
+    path = tmp_path / "x.ts"
+    write_video(path, render_pattern(1, 60, 120, 160), keyframe_interval=12)
+    packets = [path.read_bytes()[start : start + 188] for start in range(0, path.stat().st_size, 188)]
+    middle = len(packets) // 2
+    path.write_bytes(b"".join((*packets[:middle], *packets[middle + lost :])))
+    index = decoding.count_frames(path)
+    assert 50 <= index.count <= 60
+    assert len(decoding.read_frames(path, index, range(0, index.count, 7), 64)) == len(range(0, index.count, 7))
+
+
+def test_a_transport_stream_of_two_sizes_is_read(tmp_path: Path) -> None:
+    parts = []
+    for number, size in enumerate(((120, 160), (96, 128))):
+        path = tmp_path / f"{number}.ts"
+        write_video(path, render_pattern(1, 30, *size), keyframe_interval=10)
+        parts.append(path.read_bytes())
+    (tmp_path / "x.ts").write_bytes(b"".join(parts))
+    clip = next(iter(ClipSource(tmp_path / "x.ts", NANO_CLIP)))
+    assert clip.data.shape == (16, 224, 224, 3)

@@ -49,7 +49,7 @@ READERS: Mapping[str, tuple[str, Commands]] = {
     "list": (LIST, (VERIFY, INT8, ("predict", DIR, LIST, "--views", "1", "--json"))),
     "limits": ("limits.toml", ((*VERIFY, "--limits", "limits.toml"),)),
     "class names": ("names.txt", ((*PREDICT, "--labels", "names.txt"), (*STREAM, "--labels", "names.txt"))),
-    "measurement": (f"{DIR}/bench.json", (REPORT, INT8, ("plan", f"{DIR}/dualformer-n.int8.onnx"))),
+    "measurement": (f"{DIR}/bench.json", (REPORT, INT8, ("plan", f"{DIR}/dualformer-n-4x2.int8.onnx"))),
     "bundle": ("small.tar.gz", (("trt", "small.tar.gz", "--fp16"),)),
     "expected outputs": ("small/expected.npz", (("verify", "small", "--reference", "expected", "--runtime", "onnx"),)),
     "stored logits": (f"{DIR}/reference.logits", ((*VERIFY[:4], "--reference", "stored", "--runtime", "onnx"),)),

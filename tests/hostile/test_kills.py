@@ -13,11 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import read_manifest
+from dualexport.pipeline.clips import Clips
+from dualexport.pipeline.quantize import QuantizeOptions, quantize
 from support.cli import run, succeed
 from support.engines import require_builder
 
@@ -136,6 +139,16 @@ def test_a_folder_works_whenever_an_export_into_it_was_killed(
         assert_whole(state / DIR)
         found.add(read_manifest(state / DIR).artifacts[0].sha256)
     assert len(found) == 2  # the old file, or the new one
+
+
+def test_two_runs_into_one_folder_lose_no_entry(place: Path, tmp_path: Path) -> None:
+    work = Path(shutil.copytree(place, tmp_path / "work"))
+    clips = Clips(work / VIDEOS)
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(quantize, work / DIR, clips, QuantizeOptions(base=base)) for base in ("fp16", "fp32")]
+        made = {one.result().artifact.path.name for one in runs}
+    assert made < {artifact.path.name for artifact in read_manifest(work / DIR).artifacts}
+    assert_whole(work / DIR)
 
 
 KILLED = """

@@ -26,7 +26,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were compiled: those called int8 move half of what the others do."""
     asked: list[Path] = []
 
-    def compile_it(path: Path, **_: object) -> EnginePlan:
+    def compile_it(path: Path, _: int | None, **__: object) -> EnginePlan:
         asked.append(path)
         return make_plan("int8", "int8", 10**8) if "int8" in path.name else make_plan("float16", "fp16", 2 * 10**8)
 
