@@ -18,7 +18,7 @@ from .build import build, list_graphs, unpack
 
 FORBIDDEN = frozenset(';\\"\n\r\t ')  # in an address: they end it, or begin an escape
 SMALLEST_FRAME, LARGEST_FRAME = 16, 16384
-WIDEST_FIRST = (Precision.FP16, Precision.FP32, Precision.INT8)
+PREFERRED = (Precision.FP16, Precision.FP32, Precision.INT8)
 TENSORRT_MAJOR = "10"  # of DeepStream 9
 TEMPLATE = Path(texts.__file__).parent / "templates" / "deepstream.md"
 
@@ -68,7 +68,7 @@ def deepstream(
     options, output = options or DeepStreamOptions(), Path(output)
     manifest = find_manifest(unpack(None if folder is None else Path(folder)))
     source = _choose_graph(manifest, options.precision)
-    _require_cameras(options)
+    _require_possible(options)
     hop = _count_hop(options.every, manifest)
     if output.exists():
         raise OutputError(f"{output} is there already", fix="name a new folder with --output, or delete it")
@@ -99,13 +99,13 @@ def deepstream(
 def _choose_graph(manifest: Manifest, precision: Precision | str | None) -> Artifact:
     """The ONNX file to serve; raises ManifestError without one, ExportError for one that takes other clips."""
     wanted = choose_or_none(Precision, precision, "precision")
-    found = {graph.precision: graph for graph in list_graphs(manifest)}
-    graph = next((found[one] for one in WIDEST_FIRST if one in found and wanted in (None, one)), None)
-    if graph is None:
+    found = [graph for graph in list_graphs(manifest) if wanted in (None, graph.precision)]
+    if not found:
         raise ManifestError(
             f"{manifest.path} lists no {wanted.value if wanted else ''} ONNX file for a GPU",
             fix=f"run `dualexport {'int8' if wanted is Precision.INT8 else 'onnx'}` first",
         )
+    graph = min(found, key=lambda one: (1 not in one.inputs[0].batches, PREFERRED.index(one.precision)))
     clip = graph.inputs[0]
     if clip.dtype != InputType.FLOAT32.value:
         raise ExportError(
@@ -121,8 +121,10 @@ def _choose_graph(manifest: Manifest, precision: Precision | str | None) -> Arti
     return graph
 
 
-def _require_cameras(options: DeepStreamOptions) -> None:
-    """Raise OptionError for addresses and sizes that the configurations cannot hold."""
+def _require_possible(options: DeepStreamOptions) -> None:
+    """Raise OptionError for addresses, sizes and thresholds that the configurations cannot hold."""
+    if not 0 <= options.threshold <= 1:
+        raise OptionError(f"a threshold of {options.threshold:g}", fix="give a probability, 0 to 1")
     if not options.cameras:
         raise OptionError("no camera is given", fix="give at least one address")
     for address in options.cameras:

@@ -142,6 +142,7 @@ def test_what_deepstream_would_refuse_or_misread_is_refused_here(demo: Path, siz
         (DeepStreamOptions(cameras=("videos/a.mp4",)), "is no address"),
         (DeepStreamOptions(cameras=("rtsp://a;rtsp://b",)), "is no address"),
         (DeepStreamOptions(frame=(1920, 0)), "1920x0"),
+        (DeepStreamOptions(threshold=1.5), "threshold of 1.5"),
         (DeepStreamOptions(every=3), "every 2th frame"),
     ):
         with pytest.raises(OptionError, match=problem):
