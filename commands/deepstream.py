@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from ..core.choices import Precision
+from ..pipeline.deepstream import DeepStreamApplication, DeepStreamOptions
+from ..pipeline.deepstream import deepstream as write_application
 from . import console
 from .options import Folder, Json
 
@@ -42,9 +44,6 @@ def deepstream(
     Its sample application for action recognition runs them: clips of each camera's frames, a class a clip. The ONNX
     file gives probabilities and nothing else, which is what DeepStream's classifier reads.
     """
-    from ..pipeline.deepstream import DeepStreamOptions
-    from ..pipeline.deepstream import deepstream as write_application
-
     width, _, height = frame.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise typer.BadParameter(f"{frame!r} is not a size like 1920x1080", param_hint="--frame")
@@ -59,8 +58,9 @@ def deepstream(
     )
     with console.show_progress() as reporter:
         written = write_application(folder, output, options, progress=reporter, notify=reporter.note)
-    if as_json:
-        console.print_json({"application": written.folder, "model": written.model.path, "engine": written.engine})
-    else:
-        console.print_text(f"{written.folder}: {written.model.path.name} and its configurations")
-        console.print_text(f"start it as {written.folder / 'README.md'} says")
+    console.show(written, _print_application, as_json=as_json)
+
+
+def _print_application(written: DeepStreamApplication) -> None:
+    console.print_text(f"{written.folder}: {written.model.path.name} and its configurations")
+    console.print_text(f"start it as {written.folder / 'README.md'} says")

@@ -50,14 +50,14 @@ class DeepStreamApplication:
 
 
 def deepstream(
-    folder: Path | str | None,
-    output: Path | str,
+    folder: Path | str | None = None,
+    output: Path | str = "app",
     options: DeepStreamOptions | None = None,
     *,
     progress: Progress = no_progress,
     notify: Notify = no_notes,
 ) -> DeepStreamApplication:
-    """Write an application for DeepStream 9 from an exported folder or a bundle: a network of its own, configurations.
+    """Write an application for DeepStream 9 from an exported folder or a bundle into `output`, a new folder.
 
     Raises ManifestError, ExportError, OptionError and EngineError for what DeepStream would refuse or misread, and
     OutputError when `output` is there.

@@ -52,9 +52,13 @@ class ServedRepository:
 
 
 def triton(
-    folder: Path | str | None, output: Path | str, options: TritonOptions | None = None, *, notify: Notify = no_notes
+    folder: Path | str | None = None,
+    output: Path | str = "models",
+    options: TritonOptions | None = None,
+    *,
+    notify: Notify = no_notes,
 ) -> ServedRepository:
-    """Write a model repository for Triton Inference Server from an exported folder.
+    """Write a model repository for Triton Inference Server from an exported folder into `output`, a new folder.
 
     Raises ManifestError when the folder lists no file that the options ask for, EngineError for an engine that Triton
     does not load, and OutputError when `output` is there.
