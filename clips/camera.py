@@ -65,7 +65,8 @@ class Window:
 
     `end` counts the source's frames up to the last one here, `dropped` those that no window has looked at so far;
     `arrived` is time.monotonic() when the last one was there, of a file when the window was. The first and the last
-    frame are at `start_seconds` and `end_seconds`: of a file on its own clock, else from the camera's first frame on.
+    frame are at `start_seconds` and `end_seconds`: of a file from its first frame on, else since 1970 (UTC), by a clock
+    that was set at the camera's first frame and does not jump.
     """
 
     camera: str
@@ -115,7 +116,7 @@ class Camera:
         self._wanted = self._span  # frames that have to be there for the next window
         self._before = 0  # frames that came before the source was opened last
         self._seen = self._dropped = 0
-        self._first_at: float | None = None
+        self._zero_at: float | None = None
         self._arrived = 0.0
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name=f"decoder of {source.name}", daemon=True)
@@ -211,10 +212,10 @@ class Camera:
         """Take a frame in; False when no more are wanted."""
         with self._changed:
             now = time.monotonic()
-            if self._first_at is None:
-                self._first_at = now if self.source.is_live else kept.seconds
+            if self._zero_at is None:
+                self._zero_at = now - time.time() if self.source.is_live else kept.seconds
             self._ring.append(kept.picture)
-            self._times.append((now if self.source.is_live else kept.seconds) - self._first_at)
+            self._times.append((now if self.source.is_live else kept.seconds) - self._zero_at)
             self._arrived, end = now, self._before + kept.number + 1
             if end >= self._wanted and len(self._ring) == self._times.maxlen:
                 self._offer(self._ring.newest(self._between), end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from ..pipeline.stream import Sighting
 
 MOST_LINES = 20
+YEAR = 365 * 86400.0  # seconds; later times are those of live sources, since 1970
+
+
+def say_time(seconds: float) -> str:
+    """Seconds of a file, or a live source's time of day here."""
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S.%f}"[:-4] if seconds > YEAR else f"{seconds:.2f} s"
 
 
 @contextmanager
@@ -36,7 +43,7 @@ def camera_lines(cameras: Sequence[str], *, quiet: bool) -> Iterator[Callable[[S
     def tell(seen: Sighting) -> None:
         newest[seen.camera] = (
             clean(seen.camera),
-            f"{seen.end_seconds:.1f} s",
+            say_time(seen.end_seconds),
             clean(seen.label),
             f"{seen.probability:.1%}",
             f"{seen.latency_ms:.0f} ms",

@@ -19,7 +19,7 @@ from ..core.reading import is_file, is_folder
 from ..pipeline import parity
 from ..pipeline.runners import find_artifact, open_runner
 from . import console
-from .camera_lines import camera_lines
+from .camera_lines import camera_lines, say_time
 from .options import CudaGraph, Labels
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class _Printer:
         if self.as_json:
             _print_json(to_plain(span))
             return
-        times = f"{span.start_seconds:>9.2f} s to {span.end_seconds:>9.2f} s"
+        times = f"{say_time(span.start_seconds):>10} to {say_time(span.end_seconds):>10}"
         self._print(span.camera, f"{times}  {span.label:<32} {span.confidence:>6.1%}  {span.windows} windows")
 
     def print_summary(self, cameras: Sequence[CameraSummary]) -> None:

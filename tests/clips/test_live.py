@@ -289,6 +289,7 @@ def test_a_camera_that_comes_back_goes_on_counting_and_no_window_spans_the_break
     for window in taken:
         assert not window.end - SPAN < 60 < window.end
     assert last.start_seconds > first.end_seconds
+    assert abs(last.end_seconds - time.time()) < 60
 
 
 @pytest.mark.slow
