@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from dualexport.serving.deepstream import (
 from dualexport.verification.measures import softmax
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import run
 from support.deepstream import prepare_clips, read_application, read_inference, read_preprocessing
 
 Image = np.typing.NDArray[np.uint8]
@@ -88,6 +90,22 @@ def test_the_network_gives_the_probabilities_of_the_exported_file_s_logits(
     with open_artifact(original) as network, open_runner(written.model.path) as served:
         logits = network.infer({"clip": clip})["logits"]
         np.testing.assert_allclose(served.infer({"clip": clip})["probabilities"], softmax(logits), atol=1e-6)
+
+
+def test_the_command_writes_it_and_names_what_it_wrote(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ("--frame", "320x240", "--camera", "file:///videos/a.mp4")
+    code, out, _ = run(capsys, "deepstream", demo, "-o", tmp_path / "app", *size, "--json")
+    document = json.loads(out)
+    assert (code, document["engine"]) == (0, None)
+    assert Path(document["model"]["path"]).is_file()
+    keys = read_preprocessing(tmp_path / "app" / "preprocess.txt")
+    assert keys["group-0"] == {"src-ids": (0,), "process-on-roi": True, "roi-params-src-0": (40, 0, 240, 240)}
+    assert read_application(tmp_path / "app" / "application.txt")["uri-list"] == ("file:///videos/a.mp4",)
+    code, _, err = run(capsys, "deepstream", demo, "-o", tmp_path / "other", "--frame", "320")
+    assert code == 2
+    assert "'320' is not a size like 1920x1080" in err
 
 
 def test_a_bundle_is_unpacked_for_it(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
