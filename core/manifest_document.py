@@ -113,6 +113,8 @@ class ArtifactDocument(Struct):
             raise ValueError(f"the artifact path {self.path!r} leaves the manifest's folder")
         if any(len(part.encode(errors="surrogatepass")) > MAX_NAME for part in path.parts):
             raise ValueError("an artifact path has a part that is longer than file names can be")
+        if (base := self.options.get("base")) is not None and base not in [precision.value for precision in Precision]:
+            raise ValueError(f"the base {base!r} is no precision")
 
 
 class ManifestDocument(Struct):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import OutputError
+from ..core.files import LAST as MANIFEST
 from ..core.files import require_writable, staged_path
 from ..core.plain import to_json
 from .document import Document, to_mapping
@@ -28,7 +29,13 @@ def require_reports(reports: Sequence[Path], junit: Path | None = None) -> None:
             raise OutputError(
                 f"{path.name} ends in none of {', '.join(RENDERERS)}", fix="give it one of these suffixes"
             )
-    for path in (*reports, *(() if junit is None else (junit,))):
+    files = [*reports, *(() if junit is None else (junit,))]
+    for path in files:
+        if path.name == MANIFEST or len([other for other in files if other.absolute() == path.absolute()]) > 1:
+            raise OutputError(
+                f"{path} is {'a manifest' if path.name == MANIFEST else 'named twice'}",
+                fix="give each report its own name",
+            )
         require_writable(path)
 
 

@@ -182,7 +182,7 @@ def _write_command(
 
     unquantized = {layer.name for layer in graph.linear if layer.name not in graph.layers} | set(layers)
     is_free = artifact.options.get("place") == Place.FREE.value
-    kept = {*str(artifact.options["kept"]).split(","), *layers} if is_free else unquantized
+    kept = {*str(artifact.options.get("kept", "")).split(","), *layers} if is_free else unquantized
     command = ["dualexport", "int8", str(manifest.folder), "--place", (Place.FREE if is_free else Place.ALL).value]
     for pattern in shorten_names(graph.linear, kept):
         command += ["--keep-fp16", pattern]

@@ -36,6 +36,10 @@ class Spread:
     workers: int | None = None
     ray: str | None = None
 
+    def at_most(self, count: int) -> Spread:
+        """Leave out workers for which there is no video."""
+        return self if self.workers is None else replace(self, workers=min(self.workers, max(1, count)))
+
 
 def compare_clips(
     job: VerifyJob, clips: Iterable[Clip], names: tuple[str, ...] | None, spread: Spread, reporter: Reporter
@@ -62,7 +66,9 @@ def compare_videos(
     The reference's logits stay for machines without PyTorch.
     """
     with ExitStack() as opening:
-        pool = opening.enter_context(_open_pool(job.absolute(), source.of(()), spread, reporter))
+        pool = opening.enter_context(
+            _open_pool(job.absolute(), source.of(()), spread.at_most(len(source.videos)), reporter)
+        )
         info = _require_alike(pool.workers, reporter)
         store = _open_store(job, source, info, reporter)
         if store is not None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import msgspec
+
 from ...core.choices import Compatibility, Precision
 from ...core.errors import EngineError, EngineNotFoundError
 from ...core.reading import FileKind
@@ -92,8 +94,8 @@ def read_record(artifact: Artifact) -> EngineRecord:
     known = {field.name for field in fields(EngineRecord)}
     options: Mapping[str, str | int | float | bool] = artifact.options
     try:
-        return EngineRecord(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
-    except TypeError as error:
+        return msgspec.convert({name: value for name, value in options.items() if name in known}, EngineRecord)
+    except msgspec.ValidationError as error:
         raise EngineError(
             f"{artifact.path.name}: the manifest does not say what built this engine",
             fix="build it again: " + rebuild_command(artifact.path.parent, artifact.precision),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 import socket
@@ -21,17 +22,20 @@ from dualexport.clips.listing import list_videos
 from dualexport.clips.preprocess import resize_and_crop
 from dualexport.clips.source import ClipSource
 from dualexport.core import reading
-from dualexport.core.errors import BundleError, ClipError, DualExportError, LimitError, ManifestError
+from dualexport.core.choices import Graph, Precision
+from dualexport.core.errors import BundleError, ClipError, DualExportError, EngineError, LimitError, ManifestError
 from dualexport.core.manifest import read_manifest
+from dualexport.core.types import Artifact, TensorSpec
 from dualexport.exporter.bundle import unpack_bundle
 from dualexport.pipeline.build import build
 from dualexport.pipeline.lint import lint
 from dualexport.pipeline.plan import plan
 from dualexport.pipeline.runners import open_runner
+from dualexport.runtimes.tensorrt.engine_file import read_record
 from dualexport.verification.limits import read_limits
 
 from .targets import TARGETS, read_clips
-from .valid import CLIP, make_video
+from .valid import CLIP, make_manifest, make_video
 
 SINGLE = [kind for kind in TARGETS if kind != "picture"]
 
@@ -298,3 +302,20 @@ def test_a_folder_or_model_that_cannot_be_there_is_refused(name: str, use: Calla
 def test_a_file_is_no_exported_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"video\.mp4 is a file, not an exported folder"):
         read_manifest(make_video(".mp4")(tmp_path))
+
+
+@pytest.mark.parametrize("options", [{}, {"compiler": "TensorRT", "tensorrt": 5}, {"compiler": [], "tensorrt": "10.3"}])
+def test_a_record_of_an_engine_is_typed(options: dict[str, object]) -> None:
+    specs = (TensorSpec("clip", "float32", (1, 3, 4, 32, 32)),), (TensorSpec("logits", "float32", (1, 3)),)
+    given = Artifact("tensorrt", Precision.FP16, Graph.FOLDED, Path("x.engine"), "0" * 64, *specs, None, options)  # type: ignore[arg-type]
+    with pytest.raises(EngineError):
+        read_record(given)
+
+
+def test_an_int8_file_s_base_is_a_precision(tmp_path: Path) -> None:
+    path = make_manifest(tmp_path)
+    document = json.loads(path.read_text())
+    document["artifacts"][0]["options"]["base"] = "x"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ManifestError, match="the base 'x' is no precision"):
+        read_manifest(tmp_path)

@@ -47,15 +47,24 @@ def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def node(model: ModelProto, name: str) -> onnx.NodeProto:
-    return next(one for one in model.graph.node if one.name == name)
+    found: onnx.NodeProto = next(one for one in model.graph.node if one.name == name)
+    return found
 
 
 def resize(value: onnx.ValueInfoProto, *shape: int | str) -> None:
     value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
 
 
-def add(model: ModelProto, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-    model.graph.node.append(helper.make_node(operator, inputs, outputs, name=operator, **attributes))
+def add(
+    model: ModelProto, operator: str, inputs: list[str], outputs: list[str], name: str = "added", **attributes: Any
+) -> None:
+    model.graph.node.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
+
+
+def take_nothing(model: ModelProto, operator: str, inputs: list[str], outputs: list[str]) -> None:
+    """Add an operator that reads a constant without values."""
+    constant(model, "none", np.zeros(0, np.int64 if operator == "TopK" else bool))
+    add(model, operator, inputs, outputs)
 
 
 def constant(model: ModelProto, name: str, values: Any) -> None:
@@ -104,14 +113,8 @@ GRAPHS: dict[str, Callable[[ModelProto], object]] = {
     "a constant without outputs": lambda model: add(model, "Constant", [], [], value_float=1.0),
     "an Einsum without equation": lambda model: add(model, "Einsum", ["clip", "clip"], ["sum"]),
     "an Einsum of nonsense": lambda model: add(model, "Einsum", ["clip", "clip"], ["sum"], equation="->,->"),
-    "a TopK of nothing": lambda model: (
-        constant(model, "none", np.zeros(0, np.int64)),
-        add(model, "TopK", ["clip", "none"], ["values", "indices"]),
-    ),
-    "a Dropout in no mode": lambda model: (
-        constant(model, "none", np.zeros(0, bool)),
-        add(model, "Dropout", ["clip", "", "none"], ["dropped"]),
-    ),
+    "a TopK of nothing": lambda model: take_nothing(model, "TopK", ["clip", "none"], ["values", "indices"]),
+    "a Dropout in no mode": lambda model: take_nothing(model, "Dropout", ["clip", "", "none"], ["dropped"]),
     "a scale that is missing": quantize,
     "a scale of text": lambda model: quantize(model, "text"),
     "a weight of a type that there is not": lambda model: setattr(model.graph.initializer[2], "data_type", 77),
@@ -122,9 +125,8 @@ GRAPHS: dict[str, Callable[[ModelProto], object]] = {
     "weights at a negative place": lambda model: put_outside(model, "dualformer-n.fp16.onnx", "-5"),
     "weights at no place": lambda model: put_outside(model, "dualformer-n.fp16.onnx", "x"),
     "a circle": lambda model: node(model, "tokens").input.__setitem__(0, "logits"),
-    "a name that commands the terminal": lambda model: (
-        add(model, "Einsum", ["tokens"], ["diagonal"], equation="ii->i"),
-        setattr(model.graph.node[-1], "name", "\x1b[31mred\n\u202e"),
+    "a name that commands the terminal": lambda model: add(
+        model, "Einsum", ["tokens"], ["diagonal"], "\x1b[31mred\n\u202e", equation="ii->i"
     ),
 }
 GRAPH_COMMANDS = (
@@ -169,33 +171,34 @@ def spoil_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], object
     spoil_calibration(folder, lambda document: document["weights"].update(sha256=hash_file(folder / WEIGHTS_NAME)))
 
 
-CALIBRATIONS: dict[str, Callable[[Path], None]] = (
-    {
-        f"a range of scale {scale}": lambda folder, scale=scale: spoil_calibration(  # type: ignore[misc]
-            folder, lambda document: next(iter(document["ranges"].values())).update(scale=scale)
-        )
-        for scale in (0, -1, float("nan"), float("inf"), "1", None, 1e300)
-    }
-    | {
-        "no ranges": lambda folder: spoil_calibration(folder, lambda document: document["ranges"].clear()),
-        "a range missing": lambda folder: spoil_calibration(folder, lambda document: document["ranges"].popitem()),
-        "frame indices of text": lambda folder: spoil_calibration(
-            folder, lambda document: document["clips"][0].update(frame_indices="x")
-        ),
-        "weights of floats": lambda folder: spoil_weights(
-            folder, lambda tensors: tensors.update({name: one.astype(np.float32) for name, one in tensors.items()})
-        ),
-        "weights of another shape": lambda folder: spoil_weights(
-            folder, lambda tensors: tensors.update({name: one[..., :1].copy() for name, one in tensors.items()})
-        ),
-        "weights of scale zero": lambda folder: spoil_weights(
-            folder,
-            lambda tensors: tensors.update({name: one * 0 for name, one in tensors.items() if one.dtype != np.int8}),
-        ),
-        "no weights": lambda folder: spoil_weights(folder, lambda tensors: tensors.clear()),
-        "nested": lambda folder: (folder / CALIBRATION).write_text("[" * 100_000) and None,
-    }
-)
+def scale_range(scale: object) -> Callable[[Path], None]:
+    """Give the first range of a calibration that scale."""
+    return lambda folder: spoil_calibration(
+        folder, lambda document: next(iter(document["ranges"].values())).update(scale=scale)
+    )
+
+
+SCALES: tuple[object, ...] = (0, -1, float("nan"), float("inf"), "1", None, 1e300)
+CALIBRATIONS: dict[str, Callable[[Path], object]] = {
+    **{f"a range of scale {scale}": scale_range(scale) for scale in SCALES},
+    "no ranges": lambda folder: spoil_calibration(folder, lambda document: document["ranges"].clear()),
+    "a range missing": lambda folder: spoil_calibration(folder, lambda document: document["ranges"].popitem()),
+    "frame indices of text": lambda folder: spoil_calibration(
+        folder, lambda document: document["clips"][0].update(frame_indices="x")
+    ),
+    "weights of floats": lambda folder: spoil_weights(
+        folder, lambda tensors: tensors.update({name: one.astype(np.float32) for name, one in tensors.items()})
+    ),
+    "weights of another shape": lambda folder: spoil_weights(
+        folder, lambda tensors: tensors.update({name: one[..., :1].copy() for name, one in tensors.items()})
+    ),
+    "weights of scale zero": lambda folder: spoil_weights(
+        folder,
+        lambda tensors: tensors.update({name: one * 0 for name, one in tensors.items() if one.dtype != np.int8}),
+    ),
+    "no weights": lambda folder: spoil_weights(folder, lambda tensors: tensors.clear()),
+    "nested": lambda folder: (folder / CALIBRATION).write_text("[" * 100_000),
+}
 
 
 @pytest.mark.parametrize("row", CALIBRATIONS)
@@ -289,6 +292,21 @@ ROWS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
         lambda place: (place / "r.html").mkdir(),
         REPORT,
         "cannot write r.html",
+    ),
+    "a report in the place of the manifest": (
+        lambda _: None,
+        (*VERIFY, "--report", f"{DIR}/manifest.json"),
+        "is a manifest",
+    ),
+    "one file for two reports": (
+        lambda _: None,
+        (*VERIFY, "--report", "r.html", "--junit", "r.html"),
+        "is named twice",
+    ),
+    "more workers than videos": (
+        lambda _: None,
+        ("verify", DIR, "--clips", "videos/0.mp4", "--reference", "onnx", "--runtime", "onnx", "--workers", "1000"),
+        "",
     ),
     "a list without videos": (
         lambda place: (place / LIST).write_text("path,label\n"),
