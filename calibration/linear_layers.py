@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -23,7 +24,8 @@ class LinearLayer:
 
     `weight` is float32 (outputs, inputs). A layer with several `parts` puts out (parts, rows, outputs / parts), and
     has no bias. A layer that standardizes the tensor `standardizes` behind its product does not compute `reads`, which
-    would be that tensor standardized; `node` is then the last of its nodes.
+    would be that tensor standardized; `node` is then the last of its nodes. `shares_input` where another operator reads
+    `reads` too.
     """
 
     name: str
@@ -33,14 +35,16 @@ class LinearLayer:
     bias: str | None = None
     parts: int = 1
     standardizes: str | None = None
+    shares_input: bool = False
 
     @property
     def scales(self) -> int:
-        """Number of scales of its 8-bit weight: one where parts are stacked, else one an output.
+        """Number of scales of its 8-bit weight: one where nothing is added to its product, else one an output.
 
-        A compiler multiplies a batched product in 8 bits only with one scale for all of it.
+        The compiler applies a single scale as it multiplies, more of them in the pass that adds the bias. A batched
+        product it computes in 8 bits only with one scale for all of it.
         """
-        return 1 if self.parts > 1 else len(self.weight)
+        return len(self.weight) if self.bias else 1
 
 
 def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
@@ -63,7 +67,7 @@ def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
             weight = numpy_helper.to_array(weights[node.input[1]])
             if weight.ndim == 3:
                 found.append(_read_stack(name, node, weight, makers.get(node.input[0])))
-            elif node.op_type == "MatMul" or _is_divided(node, readers):
+            elif _is_divided(node, readers):
                 found.append(_read_dividing(name, node, weight, readers))
             else:
                 found.append(_read_layer(name, node, weight))
@@ -72,7 +76,9 @@ def find_layers(model: ModelProto) -> tuple[LinearLayer, ...]:
             "this is not the folded graph: its query, key and value layers are not stacked",
             fix="export with `dualexport onnx --graph folded`",
         )
-    return tuple(found)
+    counts = Counter(name for node in model.graph.node for name in node.input)
+    own = Counter(layer.reads for layer in found)
+    return tuple(replace(layer, shares_input=counts[layer.reads] > own[layer.reads]) for layer in found)
 
 
 def match_layers(layers: Sequence[LinearLayer], patterns: Sequence[str]) -> frozenset[str]:
@@ -106,10 +112,12 @@ def shorten_names(layers: Sequence[LinearLayer], names: Collection[str]) -> tupl
 
 def _read_layer(name: str, node: NodeProto, weight: NDArray[np.floating]) -> LinearLayer:
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if not attributes.get("transB") or attributes.get("transA") or weight.ndim != 2:
+    is_transposed = bool(attributes.get("transB"))
+    if is_transposed is not (node.op_type == "Gemm") or attributes.get("transA") or weight.ndim != 2:
         raise QuantizationError(f"{node.name} is no linear layer of the folded graph", fix="export again")
     bias = node.input[2] if len(node.input) > 2 else None
-    return LinearLayer(name, node.name, node.input[0], weight.astype(np.float32), bias)
+    rows = weight if is_transposed else weight.T  # (outputs, inputs)
+    return LinearLayer(name, node.name, node.input[0], rows.astype(np.float32), bias)
 
 
 def _read_stack(name: str, node: NodeProto, weight: NDArray[np.floating], maker: NodeProto | None) -> LinearLayer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..core.errors import QuantizationError
 from .linear_layers import LinearLayer
 
+ATTENDED = ("qkv", "q", "kv")
 MLP = ("fc1", "fc2")  # what is between them is written in 8 bits only where both are
 LEAST_GAIN_MS = 1e-5  # of the estimate: what a change has to save
 
@@ -48,22 +49,26 @@ class Placement:
 
 
 def free_layers(layers: Sequence[LinearLayer]) -> frozenset[str]:
-    """The layers that cost no kernel and no byte in 8 bits: the stacked products.
+    """The layers that cost no kernel and no byte in 8 bits: those that attention reads, alone on their input.
 
-    Nothing but attention reads them and they have no bias, so that their product ends as in FP16, and the LayerNorm
-    before them writes half the bytes.
+    They have no bias, so that their product ends as in FP16, and the LayerNorm before them writes half the bytes. Where
+    a convolution reads that too, in FP16, it writes both.
     """
-    return frozenset(layer.name for layer in layers if layer.parts > 1)
+    return frozenset(layer.name for layer in layers if _kind(layer) in ATTENDED and not layer.shares_input)
 
 
 def group_layers(layers: Sequence[LinearLayer]) -> tuple[LayerGroup, ...]:
     """`layers` by stage and kind, in the graph's order; fc1 and fc2 are of one kind."""
     found: dict[tuple[str, str], set[str]] = {}
     for layer in layers:
-        kind = layer.name.rpartition(".")[2]
-        key = layer.name.split(".")[1], "+".join(MLP) if kind in MLP else kind
+        kind = "+".join(MLP) if _kind(layer) in MLP else _kind(layer)
+        key = layer.name.split(".")[1], f"{kind} beside convolutions" if layer.shares_input else kind
         found.setdefault(key, set()).add(layer.name)
     return tuple(LayerGroup(stage, kind, frozenset(names)) for (stage, kind), names in found.items())
+
+
+def _kind(layer: LinearLayer) -> str:
+    return layer.name.rpartition(".")[2]
 
 
 def search_placement(layers: Sequence[LinearLayer], time_stages: TimeStages) -> Placement:

@@ -73,7 +73,8 @@ class _Rewriter:
         self.nodes[-1].output[0] = layer.reads
 
     def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int | None) -> str:
-        """The dequantized weight, with a scale for each index of `axis`, or one for all."""
+        """The dequantized weight, with a scale for each index of `axis`, or the only one for all."""
+        scales = scales.reshape(()) if axis is None else scales
         given = (
             self.constant(self.integers(values), f"{name}.weight_int8"),
             self.scale(scales, f"{name}.weight.scale"),
@@ -130,11 +131,11 @@ def _write_layer(
         values = rounded.values.reshape(layer.parts, -1, rounded.values.shape[1]).transpose(0, 2, 1)
         first = rewriter.constant(np.array([0], np.int64), f"{layer.name}.first_axis")
         batched = rewriter.add("Unsqueeze", (activation, first), layer.name)
-        (scale_of_all,) = rounded.scales
-        weight = rewriter.weight(values, scale_of_all, layer.name, None)  # (parts, inputs, outputs of a part)
+        weight = rewriter.weight(values, rounded.scales, layer.name, None)  # (parts, inputs, outputs of a part)
         rewriter.add("MatMul", (batched, weight), layer.name)
     elif rewriter.half or layer.bias is None:
-        weight = rewriter.weight(rounded.values.T, rounded.output_scales, layer.name, 1)
+        axis = None if rewriter.half and len(rounded.scales) == 1 else 1
+        weight = rewriter.weight(rounded.values.T, rounded.output_scales if axis else rounded.scales, layer.name, axis)
         product = rewriter.add("MatMul", (activation, weight), layer.name)
         if layer.bias is not None:
             rewriter.add("Add", (product, layer.bias), layer.name)

@@ -35,6 +35,7 @@ from .identities import (
     fold_norm_into_linear,
     fold_residual,
     fold_scale,
+    fold_shift,
     fold_value_bias,
     level_query_key,
     level_value,
@@ -166,22 +167,23 @@ def _fold_self_attention(
 def _fold_pyramid_attention(norm: Affine, attention: GlobalAttention, order: TokenOrder) -> PyramidAttention:
     assert attention.sr is not None
     assert attention.norm is not None
-    coarse = None
+    coarse, shift = None, QKV_SHIFT if order.is_grid else 0.0  # in grid order they read what the query does
     if attention.lr is not None:
         reduce, summarize = cast(nn.Conv3d, attention.lr[0]), cast(nn.Conv3d, attention.lr[3])
         batch_norm = cast(nn.BatchNorm3d, attention.lr[1])
-        first = fold_batch_norm(fold_norm_into_depthwise(norm, affine_of(reduce)), batch_norm)
+        first = fold_batch_norm(fold_shift(fold_norm_into_depthwise(norm, affine_of(reduce)), shift), batch_norm)
         coarse = nn.Sequential(
             _make_depthwise(reduce, first), nn.ReLU(), _make_depthwise(summarize, affine_of(summarize))
         )
-    fine = _make_depthwise(attention.sr, fold_norm_into_depthwise(norm, affine_of(attention.sr)))
+    fine = _make_depthwise(attention.sr, fold_shift(fold_norm_into_depthwise(norm, affine_of(attention.sr)), shift))
     folded = PyramidAttention(order, fine, coarse)
     query = fold_scale(fold_norm_into_linear(norm, affine_of(attention.q)), HEAD_DIM**-0.5)
     key, value = (fold_norm_into_linear(affine_of(attention.norm), part) for part in _split(affine_of(attention.kv), 2))
     projected = fold_value_bias(value, affine_of(attention.proj))
-    query, wk = level_query_key(query, key.weight)
+    shifted = fold_bias_into_weight(query, QKV_SHIFT)
+    (wq, _), wk = level_query_key(Affine(shifted, torch.zeros_like(query.bias)), key.weight)
     wv, projected = level_value(value.weight, projected, wk)
-    _assign(folded.q, query)
+    folded.q.weight.copy_(wq)
     folded.kv.weight.copy_(torch.stack([wk.t(), wv.t()]))
     _assign(folded.proj, projected)
     return folded

@@ -129,6 +129,14 @@ def fold_bias_into_weight(linear: Affine, shift: float) -> Tensor:
     return linear.weight + per_output[:, None]
 
 
+def fold_shift(conv: Affine, shift: float) -> Affine:
+    """A number that is added to the input of a depth-wise convolution without padding, out of its bias again.
+
+    k * (x + s) + (c - s sum k) = k * x + c.
+    """
+    return Affine(conv.weight, conv.bias - shift * conv.weight.sum(dim=(1, 2, 3, 4)))
+
+
 def fold_bias_into_patches(bias: Tensor, embed: Affine) -> Affine:
     """A bias on every token into the convolution without padding after it: k * (x + b) + c = k * x + (c + sum k b)."""
     return Affine(embed.weight, embed.bias + embed.weight.sum(dim=(2, 3, 4)) @ bias)

@@ -129,7 +129,7 @@ class PyramidAttention(nn.Module):
         super().__init__()
         width = fine.out_channels
         self.order = order
-        self.q = nn.Linear(width, width)
+        self.q = nn.Linear(width, width, bias=False)
         self.kv = StackedLinear(2, width)
         self.attend = Attend()
         self.proj = nn.Linear(width, width)
@@ -137,7 +137,7 @@ class PyramidAttention(nn.Module):
         self.lr = coarse
 
     def forward(self, x: Tensor) -> Tensor:
-        standardized = standardize(x)
+        standardized = standardize(x) + QKV_SHIFT  # the query's bias comes from the shift, and convolutions undo it
         summary = standardize(self._summarize(x, standardized))  # (keys * batch, channels)
         key, value = self.kv(summary)
         queries = math.prod(self.order.grid)

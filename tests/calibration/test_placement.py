@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 
 WEIGHT = np.ones((8, 8), np.float32)
 KINDS = {0: ("attn.qkv",), 1: ("attn.kv", "attn.q"), 2: ("attn.kv", "attn.q")}  # of a block; local attention first
+BESIDE_CONVOLUTIONS = (2, "attn.q")
 STAGES = 3
 
 
 def make_layers() -> tuple[LinearLayer, ...]:
     return tuple(
-        LinearLayer(f"blocks.{stage}.{block}.{kind}", "node", "x", WEIGHT, parts={"qkv": 3, "kv": 2}.get(kind[5:], 1))
+        LinearLayer(
+            f"blocks.{stage}.{block}.{kind}",
+            *("node", "x", WEIGHT),
+            parts={"qkv": 3, "kv": 2}.get(kind[5:], 1),
+            shares_input=(block, kind) == BESIDE_CONVOLUTIONS,
+        )
         for stage in range(STAGES)
         for block, first in KINDS.items()
         for kind in (*first, "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -52,8 +58,9 @@ def test_groups_hold_every_layer_once_and_both_layers_of_an_mlp() -> None:
     assert mlps == {f"blocks.1.{block}.mlp.{kind}" for block in KINDS for kind in ("fc1", "fc2")}
 
 
-def test_what_is_free_are_the_stacked_products() -> None:
-    assert {name.rpartition(".")[2] for name in free_layers(LAYERS)} == {"qkv", "kv"}
+def test_what_is_free_is_what_attention_reads_and_no_convolution_beside_it() -> None:
+    free = {name for name in free_layers(LAYERS) if name.startswith("blocks.1.")}
+    assert free == {f"blocks.1.{name}" for name in ("0.attn.qkv", "1.attn.kv", "1.attn.q", "2.attn.kv")}
 
 
 def test_the_search_finds_what_pays_in_few_plans_and_tells_what_each_group_saves() -> None:
@@ -61,7 +68,7 @@ def test_the_search_finds_what_pays_in_few_plans_and_tells_what_each_group_saves
     estimates = Estimates(saved)
     placement = search_placement(LAYERS, estimates)
     assert placement.layers == {layer.name for layer in LAYERS if layer.name.startswith("blocks.1.")}
-    assert (placement.rest_ms, placement.placed_ms) == (61.0, 56.0)
+    assert (placement.rest_ms, placement.placed_ms) == (61.0, 55.0)
     assert {gain.group: gain.saved_ms for gain in placement.gains} == pytest.approx(saved)
     assert all(gain.chosen == (gain.saved_ms > 0) for gain in placement.gains)
     assert len(estimates.asked) == len(set(estimates.asked)) <= 12

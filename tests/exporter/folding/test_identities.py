@@ -118,6 +118,11 @@ def test_bias_folds_into_the_weight_of_shifted_standardized_tokens(shift: float)
     assert_same((z + shift) @ weight.t(), functional.linear(z, *linear))
 
 
+def test_a_shift_of_the_input_folds_into_the_bias_of_a_convolution() -> None:
+    conv, x = random_affine(CHANNELS, 1, 2, 2, 2), torch.randn(1, CHANNELS, 4, 4, 4, dtype=torch.float64)
+    assert_same(depthwise(folds.fold_shift(conv, 0.25), x + 0.25, stride=2), depthwise(conv, x, stride=2))
+
+
 def test_token_bias_folds_into_the_patches_that_read_it() -> None:
     embed, bias = random_affine(OUTPUTS, CHANNELS, 1, 2, 2), torch.randn(CHANNELS, dtype=torch.float64)
     x = torch.randn(1, CHANNELS, 2, 4, 4, dtype=torch.float64)
