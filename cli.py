@@ -18,6 +18,7 @@ from .commands import (
     console,
     deepstream,
     doctor,
+    fp8,
     int8,
     lint,
     onnx,
@@ -84,6 +85,7 @@ app = typer.Typer(
 for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
     (int8.int8, int8.EPILOG),
+    (fp8.fp8, fp8.EPILOG),
     (verify.verify, verify.EPILOG),
     (bench.bench, bench.EPILOG),
     (predict.predict, predict.EPILOG),

@@ -1,13 +1,14 @@
-"""INT8 beside what it is worth: FP32, FP16, ours, ONNX Runtime's static quantizer and ModelOpt, in one run.
+"""INT8 and FP8 beside what they are worth: FP32, FP16, ours, ONNX Runtime's static quantizer and ModelOpt, in one run.
 
 Usage: python benchmarks/int8.py DIR --calibrate SOURCE --held-out SOURCE [--max-clips 64] [--rounds 7]
                                  [--modelopt PYTHON] [--plain DIR] [--methods percentile mse]
+                                 [--devices agx-orin rtx-4090]
 
 DIR is what `dualexport onnx` wrote (FP32 and FP16, folded). Prints for every file: signal to noise of the logits and
 agreement with FP32 on held-out clips, top-1 where those are labelled (with the class names that the network was
-exported with), INT8 share of the multiply-accumulates, plan (layers, attentions fused, MB moved) where TensorRT is
-installed, and the median latency on this CPU in alternating runs. Ours is there for every method asked for, and with
-FP32 as its base.
+exported with), the share of the multiply-accumulates in 8 bits, plan (layers, attentions fused, MB moved) where
+TensorRT is installed, and the median latency on this CPU in alternating runs. Ours is there by placement, in INT8 and
+in FP8: what is free, what pays on each device asked for, and all, by every method asked for; and with FP32 as its base.
 
 The quantizers of others are given what they are made for: the plain FP32 graph in the folder --plain (`dualexport onnx
 --graph plain`), the folded one, and the folded one with only the layers that ours quantizes, for an equal share.
@@ -34,8 +35,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from dualexport.calibration.linear_layers import find_layers
-from dualexport.core.choices import Method, Precision
-from dualexport.core.errors import DualExportError
+from dualexport.core.choices import DeviceName, Method, Place, Precision
+from dualexport.core.errors import DualExportError, QuantizationError
 from dualexport.core.manifest import find_manifest
 from dualexport.core.types import Clip
 from dualexport.graphs.load import load_graph
@@ -45,6 +46,7 @@ from dualexport.pipeline.clips import Clips
 from dualexport.pipeline.plan import plan_onnx
 from dualexport.pipeline.quantize import QuantizeOptions, quantize
 from dualexport.runtimes.onnx_runner import ERRORS_ONLY, NUMPY_TYPES, OnnxRunner
+from dualexport.runtimes.plans.devices import DEVICES
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 MODELOPT = """
@@ -56,7 +58,7 @@ quantize(source, quantize_mode="int8", calibration_method="entropy", output_path
          nodes_to_quantize=[re.escape(layer) for layer in layers] or None)
 """
 MODELOPT_MINUTES = 20
-COLUMNS = ("file", "dB", "agreement", "top-1", "INT8", "layers", "fused", "MB", "CPU s", "made in s")
+COLUMNS = ("file", "dB", "agreement", "top-1", "8 bits", "layers", "fused", "MB", "CPU s", "made in s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,31 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if clip is None else {"clip": clip.network_input(self.dtype)[None]}
 
 
-def make_ours(folder: Path, scratch: Path, clips: Clips, methods: list[Method]) -> Iterator[Entry]:
-    """Every method with an FP16 rest, and the default one with an FP32 rest."""
-    for method, base in (*((method, Precision.FP16) for method in methods), (Method.PERCENTILE, Precision.FP32)):
-        copy = Path(shutil.copytree(folder, scratch / f"{method.value}-{base.value}"))
-        (copy / "calibration.json").unlink(missing_ok=True)
+def list_ours(methods: list[Method], devices: list[DeviceName]) -> Iterator[tuple[str, QuantizeOptions]]:
+    """INT8 and FP8 by placement, every method with all layers, and an FP32 rest."""
+    for precision in (Precision.INT8, Precision.FP8):
+        yield f"ours, {precision.value}, free", QuantizeOptions(precision=precision)
+        for device in devices:
+            if precision is Precision.INT8 or DEVICES[device].fp8_tops:
+                yield f"ours, {precision.value}, {device.value}", QuantizeOptions(precision=precision, device=device)
+    for method in methods:
+        yield f"ours, int8, all, {method.value}", QuantizeOptions(method, place=Place.ALL)
+    yield "ours, fp8, all", QuantizeOptions(precision=Precision.FP8, place=Place.ALL)
+    yield "ours, int8, all, FP32 base", QuantizeOptions(base=Precision.FP32)
+
+
+def make_ours(
+    folder: Path, scratch: Path, clips: Clips, methods: list[Method], devices: list[DeviceName]
+) -> Iterator[Entry]:
+    """Every file of ours, in a folder of its own; what pays nowhere is told and left out."""
+    for name, options in list_ours(methods, devices):
+        copy = Path(shutil.copytree(folder, scratch / name.replace(", ", "-")))
         started = time.monotonic()
-        made = quantize(copy, clips, QuantizeOptions(method, base))
-        name = f"ours, {method.value}" + (", FP32 base" if base is Precision.FP32 else "")
+        try:
+            made = quantize(copy, clips, options)
+        except QuantizationError as error:
+            print(f"{name}: {error}", flush=True)
+            continue
         yield Entry(name, made.artifact.path, time.monotonic() - started)
 
 
@@ -149,6 +168,11 @@ def time_all(entries: list[Entry], clip: Clip, rounds: int) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def sum_eight_bits(path: Path) -> float:
+    """The share of the multiply-accumulates in INT8 or FP8."""
+    return sum(share for name, share in read_graph_work(path).shares.items() if Precision(name).is_eight_bit)
+
+
 def describe_plan(path: Path) -> tuple[str, str, str]:
     try:
         plan = plan_onnx(path)
@@ -168,6 +192,7 @@ def main() -> None:
     parser.add_argument("--max-held-out", type=int, default=240)
     parser.add_argument("--views", type=int, default=1, help="of each held-out video")
     parser.add_argument("--methods", type=Method, nargs="+", default=list(Method))
+    parser.add_argument("--devices", type=DeviceName, nargs="*", default=[DeviceName.AGX_ORIN, DeviceName.RTX_4090])
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     manifest = find_manifest(options.folder)
@@ -189,7 +214,7 @@ def list_makers(
     options: argparse.Namespace, reference: Path, scratch: Path, source: Clips
 ) -> Iterator[Iterator[Entry]]:
     """One maker a quantizer; each makes its files when it is gone through."""
-    yield make_ours(options.folder, scratch, source, options.methods)
+    yield make_ours(options.folder, scratch, source, options.methods, options.devices)
     preprocessing = find_manifest(options.folder).preprocessing
     clips, layers = list(source.open(preprocessing)), [layer.node for layer in find_layers(load_graph(reference))]
     plain = find_manifest(options.plain).artifact_of("onnx", Precision.FP32).path if options.plain else None
@@ -225,7 +250,7 @@ def report(entries: list[Entry], clips: list[Clip], labels: tuple[str, ...], rou
             decibels,
             f"{agreement:.1%}",
             "" if top1 is None else f"{top1:.1%}",
-            f"{read_graph_work(entry.path).shares.get('int8', 0.0):.1%}",
+            f"{sum_eight_bits(entry.path):.1%}",
             *describe_plan(entry.path),
             f"{times[entry.name]:.3f}",
             "" if entry.seconds is None else f"{entry.seconds:.0f}",

@@ -1,4 +1,4 @@
-"""Writes INT8 into the folded graph: Q/DQ pairs around its linear layers, everything else as it was.
+"""Writes INT8 or FP8 into the folded graph: Q/DQ pairs around its linear layers, everything else as it was.
 
 A quantized layer is `blocks.2.5.attn.proj/MatMul` of a dequantized activation and a dequantized weight (inputs,
 outputs) with a scale an output, then `/Add` of its bias: the form that TensorRT compiles into one INT8 product. All
@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from ..core.choices import Precision
 from ..core.errors import QuantizationError
 from .calibrate import Calibration
+from .formats import EightBits
 from .linear_layers import LinearLayer
 
 CPU_ZERO_POINT = 128
@@ -34,9 +36,15 @@ class _Rewriter:
     """Nodes and constants of the quantized graph as they are written; `half` says what the rest computes in."""
 
     half: bool
+    eight: EightBits
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     quantized: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def for_cpus(self) -> bool:
+        """True for INT8 in a float32 graph; FP8 is written there as for GPUs, to be computed as it is."""
+        return not self.half and self.eight.precision is Precision.INT8
 
     def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append a node called `name`/`operator`; returns its output, called `name`/`operator`.out."""
@@ -51,16 +59,20 @@ class _Rewriter:
     def scale(self, values: NDArray[np.float32], name: str) -> str:
         return self.constant(values.astype(np.float16 if self.half else np.float32), name)
 
-    def integers(self, values: NDArray[np.int8]) -> NDArray[np.generic]:
-        """Values as they are stored: in the graph for CPUs as UINT8 around 128."""
-        return values if self.half else (values.astype(np.int16) + CPU_ZERO_POINT).astype(np.uint8)
+    def eight_bits(self, values: NDArray[Any], name: str) -> str:
+        """A constant in 8 bits: in the graph for CPUs, whose products take nothing else fast, UINT8 around 128."""
+        if self.for_cpus:
+            return self.constant((values.astype(np.int16) + CPU_ZERO_POINT).astype(np.uint8), name)
+        content = np.ascontiguousarray(values.astype(self.eight.dtype)).tobytes()
+        self.constants.append(helper.make_tensor(name, self.eight.onnx_type, values.shape, content, raw=True))
+        return name
 
     def activation(self, tensor: str, scale: float) -> str:
         """The Q/DQ pair on `tensor`: one for all its readers."""
         if tensor not in self.quantized:
             name = f"{tensor.rpartition('/')[0]}.{tensor.rpartition('/')[2]}"
             by = self.scale(np.array(scale, np.float32), f"{name}.scale")
-            zero = self.constant(self.integers(np.zeros((), np.int8)), f"{name}.zero_point")
+            zero = self.eight_bits(np.zeros((), np.int8), f"{name}.zero_point")
             inside = self.add("QuantizeLinear", (tensor, by, zero), name)
             self.quantized[tensor] = self.add("DequantizeLinear", (inside, by, zero), name)
         return self.quantized[tensor]
@@ -72,13 +84,13 @@ class _Rewriter:
         self.add("LayerNormalization", given, layer.name, axis=-1, epsilon=LAYER_NORM_EPSILON)
         self.nodes[-1].output[0] = layer.reads
 
-    def weight(self, values: NDArray[np.int8], scales: NDArray[np.float32], name: str, axis: int | None) -> str:
+    def weight(self, values: NDArray[Any], scales: NDArray[np.float32], name: str, axis: int | None) -> str:
         """The dequantized weight, with a scale for each index of `axis`, or the only one for all."""
         scales = scales.reshape(()) if axis is None else scales
         given = (
-            self.constant(self.integers(values), f"{name}.weight_int8"),
+            self.eight_bits(values, f"{name}.weight_{self.eight.precision.value}"),
             self.scale(scales, f"{name}.weight.scale"),
-            self.constant(self.integers(np.zeros(scales.shape, np.int8)), f"{name}.weight.zero_point"),
+            self.eight_bits(np.zeros(scales.shape, np.int8), f"{name}.weight.zero_point"),
         )
         return self.add("DequantizeLinear", given, f"{name}.weight", **({} if axis is None else {"axis": axis}))
 
@@ -86,7 +98,7 @@ class _Rewriter:
 def quantize_graph(
     model: ModelProto, layers: Iterable[LinearLayer], calibration: Calibration, kept: frozenset[str] = frozenset()
 ) -> ModelProto:
-    """A copy of the folded graph `model`, FP32 or FP16, in which all of `layers` but those named in `kept` are INT8.
+    """A copy of the folded graph `model`, FP32 or FP16, all of `layers` in 8 bits but those named in `kept`.
 
     Raises QuantizationError for a layer that `calibration` does not know, an operator set without FP16 scales, or
     when every layer is kept.
@@ -101,11 +113,14 @@ def quantize_graph(
                 f"the calibration does not know {layer.name} as it is here", fix="calibrate this graph with --clips"
             )
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    rewriter = _Rewriter(any(tensor.data_type == TensorProto.FLOAT16 for tensor in constants.values()))
+    rewriter = _Rewriter(
+        any(tensor.data_type == TensorProto.FLOAT16 for tensor in constants.values()), calibration.eight
+    )
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if rewriter.half and opset < FIRST_HALF_SCALES:
+    if not rewriter.for_cpus and opset < FIRST_HALF_SCALES:
         raise QuantizationError(
-            f"the graph has opset {opset}, FP16 scales need {FIRST_HALF_SCALES}", fix="export with --opset 19 or 20"
+            f"the graph has opset {opset}, FP16 scales and FP8 need {FIRST_HALF_SCALES}",
+            fix="export with --opset 19 or 20",
         )
     for node in model.graph.node:
         if quantized := chosen.get(node.name):
@@ -127,14 +142,12 @@ def _write_layer(
     if layer.standardizes is not None:
         rewriter.standardize(layer)
     activation = rewriter.activation(layer.reads, scale)
-    if rewriter.half and layer.parts > 1:
+    if not rewriter.for_cpus and layer.parts > 1:
         values = rounded.values.reshape(layer.parts, -1, rounded.values.shape[1]).transpose(0, 2, 1)
-        first = rewriter.constant(np.array([0], np.int64), f"{layer.name}.first_axis")
-        batched = rewriter.add("Unsqueeze", (activation, first), layer.name)
         weight = rewriter.weight(values, rounded.scales, layer.name, None)  # (parts, inputs, outputs of a part)
-        rewriter.add("MatMul", (batched, weight), layer.name)
-    elif rewriter.half or layer.bias is None:
-        axis = None if rewriter.half and len(rounded.scales) == 1 else 1
+        rewriter.add("MatMul", (activation, weight), layer.name)  # the rows for every part
+    elif not rewriter.for_cpus or layer.bias is None:
+        axis = None if len(rounded.scales) == 1 and layer.parts == 1 else 1
         weight = rewriter.weight(rounded.values.T, rounded.output_scales if axis else rounded.scales, layer.name, axis)
         product = rewriter.add("MatMul", (activation, weight), layer.name)
         if layer.bias is not None:

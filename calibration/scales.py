@@ -1,4 +1,4 @@
-"""From the distribution of a tensor to the range that INT8 represents; what lies outside is clipped."""
+"""From the distribution of a tensor to the range that 8 bits represent; what lies outside is clipped."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SMALLEST_SCALE = 2.0**-14  # the smallest normal half: below it, a scale loses p
 LARGEST_SCALE = 2.0**15
 
 
-def choose_scale(name: str, observer: InputObserver, method: Method) -> float:
-    """The scale of the tensor `name`: magnitudes up to 127 times it are represented. Exact in half precision.
+def choose_scale(name: str, observer: InputObserver, method: Method, largest: float = LEVELS) -> float:
+    """The scale of the tensor `name`: magnitudes up to `largest` times it are represented. Exact in half precision.
 
     Raises QuantizationError for a tensor without a range, or with one that no scale holds.
     """
@@ -27,9 +27,9 @@ def choose_scale(name: str, observer: InputObserver, method: Method) -> float:
             f"{name} was zero on all clips: it has no range", fix="calibrate on clips that show something"
         )
     limit = _LIMITS[method](observer)
-    if limit / LEVELS > LARGEST_SCALE:
-        raise QuantizationError(f"{name} reaches {limit:.3g}, beyond INT8 and half precision", fix="keep it in FP32")
-    return round_scale(limit / LEVELS)
+    if limit / largest > LARGEST_SCALE:
+        raise QuantizationError(f"{name} reaches {limit:.3g}, beyond 8 bits and half precision", fix="keep it in FP32")
+    return round_scale(limit / largest)
 
 
 def round_scale(scale: float) -> float:

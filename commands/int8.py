@@ -24,7 +24,7 @@ EPILOG = "Example:\n\ndualexport int8 dualformer-demo --clips calibration"
 
 
 NOT_MEASURED = (
-    "Whether INT8 is worth it was not measured: put the FP16 and the INT8 file side by side with `dualexport plan`, or "
+    "Whether {0} is worth it was not measured: put the FP16 and the {0} file side by side with `dualexport plan`, or "
     "measure engines of both with `dualexport bench` where they will run."
 )
 
@@ -36,50 +36,60 @@ class Base(str, Enum):
     FP32 = "fp32"
 
 
+CalibrationClips = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
+    ),
+]
+MaxClips = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="At most so many clips, evenly spread over the source.")
+]
+KeepFp16 = Annotated[
+    list[str] | None,
+    typer.Option("--keep-fp16", metavar="PATTERN", help="Leave these layers unquantized: blocks.0.*, *.fc2."),
+]
+Sensitivity = Annotated[
+    bool, typer.Option("--sensitivity", help="Rank the layers by their share of the output's error.")
+]
+TargetAgreement = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Keep the fewest of the worst layers until the best class agrees with FP32 on this share of clips, "
+        "a fifth of the source, held out from calibration.",
+    ),
+]
+PlaceOption = Annotated[
+    Place | None,
+    typer.Option("--place", help="Layers to quantize. Default: free, what costs no kernel and no byte on any device."),
+]
+PlaceDevice = Annotated[
+    DeviceName | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Quantize the layers that pay on this device, by TensorRT's plans: "
+        f"{', '.join(name.value for name in DeviceName)}.",
+    ),
+]
+
+
 def int8(
     folder: Folder = None,
-    clips: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Clips to calibrate on: video, folder, list of paths, or .npy. Left out: the last calibration.",
-        ),
-    ] = None,
+    clips: CalibrationClips = None,
     method: Annotated[
         Method | None, typer.Option(help="How the range of an activation is chosen. Default: percentile.")
     ] = None,
-    max_clips: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="At most so many clips, evenly spread over the source.")
-    ] = USUAL_CLIPS,
+    max_clips: MaxClips = USUAL_CLIPS,
     views: Views = 1,
-    keep_fp16: Annotated[
-        list[str] | None,
-        typer.Option("--keep-fp16", metavar="PATTERN", help="Leave these layers unquantized: blocks.0.*, *.fc2."),
-    ] = None,
-    sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Rank the layers by their share of the output's error.")
-    ] = False,
-    target_agreement: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Keep the fewest of the worst layers until the best class agrees with FP32 on this share of clips, "
-            "a fifth of the source, held out from calibration.",
-        ),
-    ] = None,
-    place: Annotated[
-        Place | None,
-        typer.Option(help="Layers to quantize. Default: free, what costs no kernel and no byte on any device."),
-    ] = None,
-    device: Annotated[
-        DeviceName | None,
-        typer.Option(
-            metavar="DEVICE",
-            help="Quantize the layers that pay on this device, by TensorRT's plans: "
-            f"{', '.join(name.value for name in DeviceName)}.",
-        ),
-    ] = None,
+    keep_fp16: KeepFp16 = None,
+    sensitivity: Sensitivity = False,
+    target_agreement: TargetAgreement = None,
+    place: PlaceOption = None,
+    device: PlaceDevice = None,
     base: Annotated[Base, typer.Option(help="What stays unquantized: fp16 for GPUs, fp32 for CPUs.")] = Base.FP16,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
@@ -91,15 +101,21 @@ def int8(
     kept = tuple(keep_fp16 or ())
     options = QuantizeOptions(method, base.value, kept, sensitivity, target_agreement, place, device)
     source = ClipsOf(clips, views, skip_unreadable, max_clips) if clips is not None else None
+    run_quantize(folder, source, options, as_json=as_json)
+
+
+def run_quantize(folder: Path | None, clips: ClipsOf | None, options: QuantizeOptions, *, as_json: bool) -> None:
+    """Quantize, and print what was made."""
     with console.show_progress() as reporter:
-        quantized = quantize(folder, source, options, progress=reporter.progress, notify=reporter.note)
+        quantized = quantize(folder, clips, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
         console.print_json(_summarize(quantized))
     else:
         print_quantized(quantized)
         if quantized.ranking:
             _print_ranking(quantized.ranking)
-        for sentence in [verdict.sentence for verdict in quantized.verdicts] or [NOT_MEASURED]:
+        not_measured = NOT_MEASURED.format(quantized.artifact.precision.value.upper())
+        for sentence in [verdict.sentence for verdict in quantized.verdicts] or [not_measured]:
             console.print_text(sentence)
 
 
@@ -125,7 +141,7 @@ def _print_ranking(ranking: Sequence[LayerNoise]) -> None:
 
 
 def print_quantized(quantized: Quantized) -> None:
-    """Print a table of an INT8 file: its size, its calibration, and how close it comes to the FP32 file."""
+    """Print a table of an INT8 or FP8 file: its size, its calibration, and how close it comes to the FP32 file."""
     artifact, report = quantized.artifact, quantized.report
     rows = [
         ("MB", f"{artifact.path.stat().st_size / 1e6:.1f}"),
@@ -138,19 +154,20 @@ def print_quantized(quantized: Quantized) -> None:
             ("cosine of logits", f"{report.cosine:.6f}"),
             ("same best class", f"{report.top1_agreement:.1%}"),
         ]
-    rows.append(("layers in INT8", f"{len(quantized.placement.layers)} ({artifact.options['place']})"))
+    word = artifact.precision.value.upper()
+    rows.append((f"layers in {word}", f"{len(quantized.placement.layers)} ({artifact.options['place']})"))
     if quantized.kept:
         rows.append(("kept", ", ".join(quantized.kept)))
     console.print_table(str(artifact.path), ("", artifact.path.name), rows)
-    _print_placement(quantized.placement, str(artifact.options["place"]))
+    _print_placement(quantized.placement, word, str(artifact.options["place"]))
 
 
-def _print_placement(placement: Placement, device: str) -> None:
+def _print_placement(placement: Placement, word: str, device: str) -> None:
     """Print what each group of layers saves or costs on the device, where plans decided."""
     if placement.rest_ms is None or placement.placed_ms is None:
         return
-    rows = [(gain.group, "INT8" if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]
-    console.print_table(f"Placed by plans for {device}", ("layers", "chosen", "ms that INT8 saves"), rows)
+    rows = [(gain.group, word if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]
+    console.print_table(f"Placed by plans for {device}", ("layers", "chosen", f"ms that {word} saves"), rows)
     console.print_text(
         f"estimated {placement.placed_ms:.2f} ms instead of {placement.rest_ms:.2f} in FP16 on {device}: "
         f"{placement.rest_ms / placement.placed_ms:.2f}x as fast. An estimate, not a measurement."

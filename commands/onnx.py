@@ -56,7 +56,9 @@ def onnx(
     ] = InputType.FLOAT32,
     precision: Annotated[
         list[Precision] | None,
-        typer.Option(help="May be repeated. Default: fp32 and fp16. Int8 needs --clips and is made from those two."),
+        typer.Option(
+            help="May be repeated. Default: fp32 and fp16. Int8 and fp8 need --clips and are made from those two."
+        ),
     ] = None,
     batch: Annotated[
         int,

@@ -26,6 +26,9 @@ def trt(
     ] = None,
     fp32: Annotated[bool, typer.Option("--fp32", help="Build the FP32 file.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Build the FP16 file.")] = False,
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="Build the FP8 file; for GPUs from Ada (8.9) and Hopper (9.0) on.")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Build the INT8 file. Default: the narrowest one there.")
     ] = False,
@@ -77,9 +80,9 @@ def trt(
     Writes DIR/dualformer-SIZE.PRECISION.DEVICE-VERSION.engine, which trtexec and Triton load as it is, and lists it in
     the manifest. Exits with 1 when the engine does not compute in the precision that was asked for.
     """
-    asked = [precision for precision, flag in zip(Precision, (fp32, fp16, int8), strict=True) if flag]
+    asked = [precision for precision, flag in zip(Precision, (fp32, fp16, fp8, int8), strict=True) if flag]
     if len(asked) > 1:
-        raise typer.BadParameter(f"give one of --fp32, --fp16 and --int8, not {len(asked)}")
+        raise typer.BadParameter(f"give one of --fp32, --fp16, --fp8 and --int8, not {len(asked)}")
     if timing_cache is not None and timing_cache.suffix != ".cache":
         raise typer.BadParameter("is overwritten, so its name must end in .cache", param_hint="--timing-cache")
     if clips is not None and not int8:
@@ -123,14 +126,15 @@ def _print_engine(built: Built) -> None:
     record: Mapping[str, Any] = built.engine.options
     shares = ", ".join(
         f"{record[f'{name}_share']:.1%} {name}"
-        for name in ("fp32", "fp16", "int8", "unknown")
-        if record[f"{name}_share"]
+        for name in ("fp32", "fp16", "fp8", "int8", "unknown")
+        if record.get(f"{name}_share")
     )
+    oldest = "Ada" if built.engine.precision is Precision.FP8 else "Ampere"
     rows = [
         ("size, MB", f"{record['size_bytes'] / 1e6:.1f}"),
         ("built in, s", f"{record['build_seconds']:.1f}"),
         ("built with", f"{record['compiler']} {record['tensorrt']}"),
-        ("runs on", str(record.get("gpu") or record.get("compute_capability") or "RTX GPUs from Ampere on")),
+        ("runs on", str(record.get("gpu") or record.get("compute_capability") or f"RTX GPUs from {oldest} on")),
         ("work computed in", shares),
         ("attentions fused", f"{record['fused_attentions']} of {record['attentions']}"),
         ("layers", str(record["layers"])),

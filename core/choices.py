@@ -43,7 +43,12 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    FP8 = "fp8"
     INT8 = "int8"
+
+    @property
+    def is_eight_bit(self) -> bool:
+        return self in (Precision.FP8, Precision.INT8)
 
 
 class Graph(str, Enum):

@@ -30,12 +30,12 @@ def describe_onnx(path: Path) -> Artifact:
 
 
 def _precision(graph: onnx.GraphProto) -> Precision:
-    """INT8 with Q/DQ pairs, else the type that most of the weights' elements have."""
-    if any(node.op_type == "DequantizeLinear" for node in graph.node):
-        return Precision.INT8
+    """FP8 or INT8 with Q/DQ pairs, else the type that most of the weights' elements have."""
     elements: Counter[int] = Counter()
     for tensor in graph.initializer:
         elements[tensor.data_type] += math.prod(tensor.dims)
+    if any(node.op_type == "DequantizeLinear" for node in graph.node):
+        return Precision.FP8 if elements[onnx.TensorProto.FLOAT8E4M3FN] else Precision.INT8
     half = elements[onnx.TensorProto.FLOAT16]
     return Precision.FP16 if half > elements[onnx.TensorProto.FLOAT] else Precision.FP32
 

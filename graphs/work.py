@@ -41,6 +41,7 @@ _PRECISIONS = {
     onnx.TensorProto.FLOAT16: Precision.FP16,
     onnx.TensorProto.BFLOAT16: Precision.FP16,
 }
+_FLOAT8 = (onnx.TensorProto.FLOAT8E4M3FN, onnx.TensorProto.FLOAT8E5M2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class GraphWork:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the multiply-accumulates that the graph asks for in each precision: "fp32", "fp16", "int8"."""
+        """Share of the multiply-accumulates that the graph asks for in each precision: "fp16", "int8"."""
         work = Counter[str]()
         for name, count in self.macs.items():
             work[self.precisions[name].value if name in self.precisions else "other"] += count
@@ -111,20 +112,24 @@ def _refuse_dynamic_inputs(model: onnx.ModelProto) -> None:
 
 
 def _find_precisions(graph: onnx.GraphProto, products: Collection[str]) -> dict[str, Precision]:
-    """The precision that each product is asked for in: INT8 where both factors are dequantized, else its output's type.
+    """The precision that each product is asked for in: 8 bits where both factors are dequantized, or its output's type.
 
     A factor may be moved between its dequantization and the product.
     """
-    dequantized = set[str]()
-    for node in graph.node:  # in an order in which what a node reads is made before it
-        if node.op_type == "DequantizeLinear" or (node.op_type in _MOVES and dequantized.issuperset(node.input[:1])):
-            dequantized.add(node.output[0])
     types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.value_info, *graph.output)}
+    types.update((tensor.name, tensor.data_type) for tensor in graph.initializer)
+    dequantized: dict[str, Precision] = {}
+    for node in graph.node:  # in an order in which what a node reads is made before it
+        if node.op_type == "DequantizeLinear":
+            is_float = types.get(node.input[0]) in _FLOAT8
+            dequantized[node.output[0]] = Precision.FP8 if is_float else Precision.INT8
+        elif node.op_type in _MOVES and node.input[0] in dequantized:
+            dequantized[node.output[0]] = dequantized[node.input[0]]
     found = {}
     for node in graph.node:
         if parser_name(node) in products:
-            is_int8 = dequantized.issuperset(node.input[:2])
-            precision = Precision.INT8 if is_int8 else _PRECISIONS.get(types.get(node.output[0], 0))
+            eight = dequantized.get(node.input[0]) if dequantized.keys() >= set(node.input[:2]) else None
+            precision = eight or _PRECISIONS.get(types.get(node.output[0], 0))
             if precision is not None:
                 found[parser_name(node)] = precision
     return found

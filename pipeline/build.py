@@ -127,7 +127,7 @@ def find_source(source: Path | str | Artifact | None, precision: Precision | Non
     graphs = {artifact.precision: artifact for artifact in list_graphs(manifest)}
     wanted = precision or next((one for one in NARROWEST_FIRST if one in graphs), Precision.FP16)
     if wanted not in graphs:
-        make = f"int8 {manifest.folder} --clips SOURCE" if wanted is Precision.INT8 else "onnx"
+        make = f"{wanted.value} {manifest.folder} --clips SOURCE" if wanted.is_eight_bit else "onnx"
         raise ManifestError(
             f"{manifest.path} lists no {wanted.value} ONNX file for a GPU",
             fix=f"run `dualexport {make}` first" + (", or pass --clips" if wanted is Precision.INT8 else ""),

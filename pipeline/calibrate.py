@@ -25,7 +25,7 @@ USUAL_CLIPS = 500
 
 @dataclass(frozen=True, slots=True)
 class FoldedGraphs:
-    """The folded FP32 graph that INT8 is calibrated on, its linear layers, and the file whose graph it is made from."""
+    """The folded FP32 graph to calibrate on, its linear layers, and the file whose graph is to be quantized."""
 
     reference: Artifact
     base: Artifact
@@ -48,7 +48,7 @@ class FoldedGraphs:
 
 
 def quantize_file(base: Artifact, calibration: Calibration, kept: frozenset[str]) -> ModelProto:
-    """The folded graph of `base` with all layers but those named in `kept` in INT8."""
+    """The folded graph of `base` with all layers but those named in `kept` in 8 bits."""
     from ..calibration.calibrate import require_fit
     from ..calibration.linear_layers import find_layers
     from ..calibration.qdq import quantize_graph
@@ -67,7 +67,7 @@ def find_folded(manifest: Manifest, precision: Precision) -> Artifact:
     if artifact is None:
         found = "only a plain one" if exported else "none"
         raise QuantizationError(
-            f"INT8 is made from the folded {precision.value} graph, {manifest.path} lists {found}",
+            f"8 bits are made from the folded {precision.value} graph, {manifest.path} lists {found}",
             fix="run `dualexport onnx --graph folded`, which writes FP32 and FP16",
         )
     check_artifact(artifact)
@@ -75,25 +75,30 @@ def find_folded(manifest: Manifest, precision: Precision) -> Artifact:
 
 
 def reuse_calibration(
-    manifest: Manifest, reference: Artifact, clips: Iterable[Clip] | None, method: Method | None
+    manifest: Manifest,
+    reference: Artifact,
+    clips: Iterable[Clip] | None,
+    method: Method | None,
+    precision: Precision,
 ) -> Calibration | None:
     """The calibration in the manifest's folder if it is of this graph, and, where clips are given, of these.
 
     Without clips it has to be there, of this graph and by this method, if one is asked for: raises QuantizationError.
     """
     from ..calibration.calibrate import read_calibration
+    from ..calibration.formats import FORMATS
     from ..calibration.observe import record_clip
-    from ..calibration.stored import FILE_NAME
+    from ..calibration.stored import name_files
 
-    path = manifest.folder / FILE_NAME
+    path = manifest.folder / name_files(precision)[0]
     if not path.exists():
         if clips is None:
             raise QuantizationError(
-                "INT8 needs clips to measure ranges on; made-up data would measure nothing",
+                f"{precision.value.upper()} needs clips to measure ranges on; made-up data would measure nothing",
                 fix=f"give --clips: about {USUAL_CLIPS} videos like those that the network will see",
             )
         return None
-    calibration = read_calibration(manifest.folder)
+    calibration = read_calibration(manifest.folder, precision)
     if clips is None:
         if calibration.graph != reference.sha256:
             raise QuantizationError(
@@ -106,18 +111,22 @@ def reuse_calibration(
                 fix=f"give --clips to measure ranges by {method.value}, or leave --method out",
             )
         return calibration
-    if (calibration.graph, calibration.method) != (reference.sha256, method or Method.PERCENTILE):
+    if (calibration.graph, calibration.method) != (reference.sha256, method or FORMATS[precision].method):
         return None
     return calibration if tuple(record_clip(clip) for clip in clips) == calibration.clips else None
 
 
-def measure(graphs: FoldedGraphs, clips: Iterable[Clip], method: Method, reporter: Reporter) -> Calibration:
-    """Run the FP32 graph on `clips` and choose ranges and INT8 weights."""
-    from ..calibration.calibrate import calibrate
+def measure(
+    graphs: FoldedGraphs, clips: Iterable[Clip], method: Method | None, precision: Precision, reporter: Reporter
+) -> Calibration:
+    """Run the FP32 graph on `clips` and choose ranges and weights of the format `precision`."""
+    from ..calibration.calibrate import Recipe, calibrate
+    from ..calibration.formats import FORMATS
     from ..calibration.observe import make_observable
 
+    recipe = Recipe(precision, method or FORMATS[precision].method)
     with open_graph(make_observable(graphs.load_reference(), graphs.layers), spinning=False) as runner:
-        calibration = calibrate(runner, graphs.reference.sha256, graphs.layers, clips, method, reporter)
+        calibration = calibrate(runner, graphs.reference.sha256, graphs.layers, clips, recipe, reporter)
     if len(calibration.clips) < FEW_CLIPS:
         reporter.note(f"calibrated on {len(calibration.clips)} clips; about {USUAL_CLIPS} are usual")
     return calibration

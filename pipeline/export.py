@@ -23,7 +23,7 @@ from ..runtimes.machine.memory import read_available_bytes
 from .clips import Clips, generate_clips, note_skipped
 from .load import Network
 from .parity import Proof, compare_with, require_parity
-from .quantize import Quantized, quantize
+from .quantize import Quantized, QuantizeOptions, quantize
 from .runners import wrap_network
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ FLOAT_BYTES = 4
 class ExportOptions:
     """The files to write, and how closely they are compared with the PyTorch network.
 
-    INT8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference, with
-    (1, 8) any number from 1 to 8. With selection the token frames that were kept are a second output. Files are
+    INT8 or FP8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference,
+    with (1, 8) any number from 1 to 8. With selection the token frames that were kept are a second output. Files are
     compared on `proof_clips` clips; `tolerance` is the largest logit difference, None for that of each precision.
     """
 
@@ -95,15 +95,17 @@ def export(
     _require_memory(network, _bounds(options.batch)[1])
     manifest = _describe(network, Path(folder or network.name))
     with staged_set(manifest.folder) as staging:
-        floats = FLOATS if Precision.INT8 in precisions else precisions
+        eight = next((precision for precision in precisions if precision.is_eight_bit), None)
+        floats = FLOATS if eight else precisions
         proof, skipped = _read_proof(network, options, clips, reporter)
         artifacts = _write_files(network, staging, floats, options, proof, reporter)
         reports = _compare(network, artifacts, Proof(proof, options.tolerance), reporter)
         artifacts = tuple(replace(file, path=manifest.folder / file.path.name) for file in artifacts)
         add_artifacts(staging, manifest, artifacts)
     quantized = None
-    if Precision.INT8 in precisions:
-        quantized = quantize(manifest.folder, clips, progress=progress, notify=notify)
+    if eight:
+        asked = QuantizeOptions(precision=eight)
+        quantized = quantize(manifest.folder, clips, asked, progress=progress, notify=notify)
         artifacts = (*artifacts, quantized.artifact)
     return Exported(manifest.folder, artifacts, reports, quantized, skipped)
 
@@ -113,14 +115,17 @@ def _check_options(options: ExportOptions, clips: Clips | None) -> tuple[Precisi
     precisions = tuple(dict.fromkeys(choose(Precision, one, "precision") for one in options.precisions))
     graph, input_type = choose(Graph, options.graph, "graph"), choose(InputType, options.input, "input type")
     if not precisions:
-        raise OptionError("no precision was given", fix="choose fp32, fp16 or int8")
+        raise OptionError("no precision was given", fix="choose fp32, fp16, fp8 or int8")
     if graph is Graph.PLAIN and input_type is InputType.UINT8:
         raise OptionError(
             "the plain graph takes float32 clips, not uint8", fix="leave --graph plain or --input uint8 out"
         )
-    if Precision.INT8 in precisions and (clips is None or graph is Graph.PLAIN):
+    eight = [precision.value for precision in precisions if precision.is_eight_bit]
+    if len(eight) > 1:
+        raise OptionError("int8 and fp8 are two calibrations", fix="make one of them with `dualexport fp8`")
+    if eight and (clips is None or graph is Graph.PLAIN):
         raise OptionError(
-            "int8 is calibrated on --clips, on the folded graph", fix="give --clips, and no --graph plain"
+            f"{eight[0]} is calibrated on --clips, on the folded graph", fix="give --clips, and no --graph plain"
         )
     if options.opset not in OPSETS:
         raise OptionError(f"opset {options.opset}", fix=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")

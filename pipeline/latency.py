@@ -60,7 +60,7 @@ def read_latency(manifest: Manifest, reporter: Reporter) -> Latency | None:
 def read_verdicts(manifest: Manifest, hashes: Container[str], reporter: Reporter) -> tuple[Verdict, ...]:
     """The verdicts on the INT8 graphs with these hashes, and on engines built from them."""
     latency = read_latency(manifest, reporter)
-    graphs = {one.sha256 for one in manifest.artifacts if one.sha256 in hashes and one.precision is Precision.INT8}
+    graphs = {one.sha256 for one in manifest.artifacts if one.sha256 in hashes and one.precision.is_eight_bit}
     names = {one.path.name for one in manifest.artifacts if {one.sha256, one.parent} & graphs}
     return tuple(verdict for verdict in (latency.verdicts if latency else ()) if verdict.artifact in names)
 
@@ -76,7 +76,7 @@ def judge_measured(artifacts: Sequence[Artifact], bench: Bench) -> tuple[Verdict
     verdicts = {}
     for way in (("included", False), ("included", True), ("excluded", False), ("excluded", True)):
         for artifact, after in timed:
-            if artifact.precision is Precision.INT8 and (after.copies, after.cuda_graph) == way:
+            if artifact.precision.is_eight_bit and (after.copies, after.cuda_graph) == way:
                 for before in _find_rest(artifact, after, timed):
                     verdicts[artifact.path.name] = _judge(artifact, before, after, bench)
     return tuple(verdicts.values())
@@ -103,13 +103,14 @@ def _judge(artifact: Artifact, before: Measured, after: Measured, bench: Bench) 
     rest, on_gpu, facts = _rest_of(artifact), artifact.format == FORMAT, bench.environment
     speedup, spread = before.clip_ms / after.clip_ms, max(before.round_spread, after.round_spread)
     device = _name_gpu(facts) if on_gpu else f"the CPU with ONNX Runtime ({facts.get('cpu') or 'not known'})"
+    word = artifact.precision.value.upper()
     measured = f"{after.clip_ms:.2f} ms a clip instead of {before.clip_ms:.2f}, rounds differ by up to {spread:.0%}"
     drowned = speedup >= GAIN_WORTH_HAVING and speedup - 1 <= spread
     if speedup >= GAIN_WORTH_HAVING and not drowned:
-        answer = f"INT8 measured {speedup:.2f}x as fast as {rest.value.upper()} on {device} at batch {after.batch}"
+        answer = f"{word} measured {speedup:.2f}x as fast as {rest.value.upper()} on {device} at batch {after.batch}"
     else:
         answer = (
-            f"INT8 is not worth it on {device}: keep {rest.value.upper()} (measured {speedup:.2f}x as fast at batch "
+            f"{word} is not worth it on {device}: keep {rest.value.upper()} (measured {speedup:.2f}x as fast at batch "
             f"{after.batch})"
         )
     sentences = [f"{answer}: {measured}; {BENCH_FILE} of {bench.measured_at or 'an unknown date'}."]

@@ -1,4 +1,4 @@
-"""Choose the linear layers that become INT8: by a rule, or by what compiled plans cost on a device."""
+"""Choose the linear layers that become INT8 or FP8: by a rule, or by what compiled plans cost on a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STAGE = re.compile(r"blocks\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The choice of layers that become INT8: by a rule, or, with Place.DEVICE, by what pays on `device`."""
+    """The choice of layers to quantize: by a rule, or, with Place.DEVICE, by what pays on `device`."""
 
     place: Place
     device: DeviceName | None = None
@@ -52,19 +52,27 @@ class Target:
             raise OptionError("layers are placed by device in files for GPUs", fix="leave --device or --base out")
         return cls(Place.DEVICE, named)
 
+    def require(self, precision: Precision) -> None:
+        """Ask for what the search will need: a TensorRT to plan with, and a device that computes in `precision`.
+
+        Raises MissingDependencyError, and PlanError for FP8 on a device without it.
+        """
+        if self.device is not None:
+            from ..runtimes.plans.devices import DEVICES
+            from ..runtimes.tensorrt import library  # noqa: F401
+
+            DEVICES[self.device].peak_tops(precision)
+
     @property
     def name(self) -> str:
         """`all`, `free`, or the device's name."""
         return self.device.value if self.device else self.place.value
 
 
-def require_compiler() -> None:
-    """Raise MissingDependencyError where no TensorRT is installed to plan with."""
-    from ..runtimes.tensorrt import library  # noqa: F401
-
-
-def place_layers(base: Artifact, allowed: Collection[str], target: Target, reporter: Reporter) -> Placement:
-    """Choose among the linear layers `allowed` of the folded graph `base`; `allowed` of what is free are free.
+def place_layers(
+    base: Artifact, allowed: Collection[str], target: Target, precision: Precision, reporter: Reporter
+) -> Placement:
+    """Choose among the linear layers `allowed` of the folded graph `base`: all, what is free, or what pays on a device.
 
     For a device the installed TensorRT plans one choice after the other, without a GPU, and scales play no part in it.
     Raises QuantizationError where no layer is worth it there, MissingDependencyError without a TensorRT.
@@ -85,13 +93,13 @@ def place_layers(base: Artifact, allowed: Collection[str], target: Target, repor
         return Placement(chosen)
     from ..runtimes.plans.devices import DEVICES
 
-    device, draft, plans = DEVICES[target.device], draft_calibration(layers), 0
+    device, draft, plans = DEVICES[target.device], draft_calibration(layers, precision), 0
     every_layer = frozenset(layer.name for layer in layers)
 
     def time_stages(chosen: frozenset[str]) -> StageTimes:
         nonlocal plans
         plans += 1
-        reporter(f"placing INT8 for {target.name}: plan {plans}")
+        reporter(f"placing {precision.value.upper()} for {target.name}: plan {plans}")
         return _time_stages(quantize_graph(model, layers, draft, every_layer - chosen) if chosen else model, device)
 
     return search_placement(choices, time_stages)

@@ -112,8 +112,9 @@ def plan_onnx(path: Path, batch: int | None = None, *, progress: Progress = no_p
 
 
 def _find_pair(plans: Sequence[EnginePlan]) -> tuple[EnginePlan, EnginePlan] | None:
-    """The FP16 and the INT8 plan, given in either order; None for anything else."""
-    asked = {Precision.INT8.value in made.asked_shares: made for made in plans}
+    """The FP16 and the INT8 or FP8 plan, given in either order; None for anything else."""
+    eight = {precision.value for precision in Precision if precision.is_eight_bit}
+    asked = {not eight.isdisjoint(made.asked_shares): made for made in plans}
     if len(plans) != 2 or len(asked) != 2 or Precision.FP16.value not in asked[False].asked_shares:
         return None
     return asked[False], asked[True]

@@ -1,4 +1,4 @@
-"""From the folded graphs of an exported network to its INT8 graph."""
+"""From the folded graphs of an exported network to its INT8 or FP8 graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .calibrate import USUAL_CLIPS, FoldedGraphs, measure, quantize_file, reuse_
 from .clips import Clips, list_skipped, note_skipped
 from .latency import read_verdicts
 from .parity import Proof, compare_with, require_parity
-from .placement import Target, place_layers, require_compiler
+from .placement import Target, place_layers
 from .runners import open_artifact
 from .sensitivity import SENSITIVITY_CLIPS, find_fewest_kept, measure_agreement, open_graph
 
@@ -39,9 +39,11 @@ HELD_OUT = 5  # each so many-th video is kept from calibration when a target is 
 class QuantizeOptions:
     """The choice of ranges, and of the layers that stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
 
+    `precision` is INT8, or FP8 (E4M3) for GPUs from Ada and Hopper on.
     `place` says which layers are quantized at all: what is free, or, where `device` is given, what pays there by its
     compiled plans; in a file for CPUs all.
-    `method` None is percentile, or that of a stored calibration. `keep` are patterns of layers left unquantized. With
+    `method` None is percentile, of FP8 max, or that of a stored calibration. `keep` are patterns of layers left
+    unquantized. With
     `sensitivity` the layers are ranked by their share of the output's error. For `target_agreement` the fewest of the
     worst are kept, until the best class agrees with FP32 on this share of clips, a fifth of the videos, held out.
     """
@@ -53,11 +55,12 @@ class QuantizeOptions:
     target_agreement: float | None = None
     place: Place | str | None = None
     device: DeviceName | str | None = None
+    precision: Precision | str = Precision.INT8
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The INT8 file, the calibration behind it, the layers kept, and how close it comes to the FP32 graph on clips.
+    """The INT8 or FP8 file, the calibration behind it, the layers kept, and how close it comes to FP32 on clips.
 
     `placement` has the layers that are INT8, and, where plans for a device decided, what they gain and cost there.
     `compared_with` is the FP32 file. `work_shares` are the shares of the graph's multiply-accumulates by precision.
@@ -86,7 +89,7 @@ def quantize(
     progress: Progress = no_progress,
     notify: Notify = no_notes,
 ) -> Quantized:
-    """Write the INT8 graph of the network in `folder`, with its calibration and its entry in the manifest.
+    """Write the INT8 (or FP8) graph of the network in `folder`, with its calibration and its entry in the manifest.
 
     Ranges are measured on `clips`, at most 500 where they do not say, unless the calibration that lies there was
     measured on the same clips and graph; without clips that one is used. All files appear, or none. Raises
@@ -95,7 +98,7 @@ def quantize(
     """
     options = options or QuantizeOptions()
     _check_options(options, clips)
-    require_libraries("int8", "onnxruntime")
+    require_libraries(Precision(options.precision).value, "onnxruntime")
     manifest, reporter = find_manifest(None if folder is None else Path(folder)), Reporter(progress, notify)
     source, held_out = _open_clips(manifest, clips, options)
     work, reused = _calibrate(manifest, source, options, reporter)
@@ -113,7 +116,7 @@ def quantize(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """An INT8 graph to be made: of which graphs, with which scales and weights, and without which layers."""
+    """A graph to be made: of which graphs, with which scales and weights, and without which layers."""
 
     graphs: FoldedGraphs
     calibration: Calibration
@@ -128,7 +131,8 @@ class _Work:
     def keep(self, kept: frozenset[str], reporter: Reporter) -> _Work:
         """The same with these layers kept: those that are left in INT8 are placed again."""
         left = self.placement.layers - kept
-        return replace(self, kept=kept, placement=place_layers(self.graphs.base, left, self.target, reporter))
+        placement = place_layers(self.graphs.base, left, self.target, self.calibration.precision, reporter)
+        return replace(self, kept=kept, placement=placement)
 
 
 def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
@@ -140,11 +144,14 @@ def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
         )
     if options.method is not None:
         choose(Method, options.method, "method")
-    base = choose(Precision, options.base, "base")
-    if base is Precision.INT8:
-        raise OptionError("what stays unquantized cannot be int8", fix="choose fp16 or fp32")
-    if Target.choose(options.place, options.device, base).device is not None:
-        require_compiler()
+    base, precision = choose(Precision, options.base, "base"), choose(Precision, options.precision, "precision")
+    if base.is_eight_bit:
+        raise OptionError(f"what stays unquantized cannot be {base.value}", fix="choose fp16 or fp32")
+    if not precision.is_eight_bit:
+        raise OptionError(f"{precision.value} is not quantized", fix="choose int8 or fp8")
+    if precision is Precision.FP8 and (base is not Precision.FP16 or options.method not in (None, Method.MAX)):
+        raise OptionError("FP8 is for GPUs, beside FP16, with ranges by max", fix="leave base and method out, or int8")
+    Target.choose(options.place, options.device, base).require(precision)
 
 
 def _open_clips(
@@ -176,14 +183,16 @@ def _calibrate(
     graphs = FoldedGraphs.find(manifest, base)
     kept = match_layers(graphs.layers, options.keep)
     method = None if options.method is None else choose(Method, options.method, "method")
-    stored = reuse_calibration(manifest, graphs.reference, clips, method)
+    precision = choose(Precision, options.precision, "precision")
+    stored = reuse_calibration(manifest, graphs.reference, clips, method, precision)
     target = Target.choose(options.place, options.device, base)
-    placement = place_layers(graphs.base, frozenset(layer.name for layer in graphs.layers) - kept, target, reporter)
+    allowed = frozenset(layer.name for layer in graphs.layers) - kept
+    placement = place_layers(graphs.base, allowed, target, precision, reporter)
     if stored is not None:
         reporter.note(f"used the calibration in {manifest.folder}, of the same graph")
         return _Work(graphs, stored, kept, target, placement), True
     assert clips is not None
-    calibration = measure(graphs, clips, method or Method.PERCENTILE, reporter)
+    calibration = measure(graphs, clips, method, precision, reporter)
     return _Work(graphs, calibration, kept, target, placement), False
 
 
@@ -213,28 +222,29 @@ def _keep_worst(
     return work.keep(work.kept | (unquantized - work.unquantized), reporter)
 
 
-def name_int8(manifest: Manifest, base: Precision) -> str:
+def name_quantized(manifest: Manifest, precision: Precision, base: Precision) -> str:
     """`dualformer-b.int8.onnx` for GPUs; `dualformer-b.int8-fp32.onnx`, whose rest is FP32, for CPUs."""
-    return f"{manifest.name}.int8{'' if base is Precision.FP16 else '-fp32'}.onnx"
+    return f"{manifest.name}.{precision.value}{'' if base is Precision.FP16 else '-fp32'}.onnx"
 
 
 def _write(manifest: Manifest, work: _Work, clips: Iterable[Clip] | None, reporter: Reporter) -> Quantized:
-    """Write the INT8 file, compare it on a few clips, and list it; all files appear, or none."""
+    """Write the file, compare it on a few clips, and list it; all files appear, or none."""
     import onnx
 
     from ..calibration.calibrate import write_calibration
-    from ..calibration.stored import FILE_NAME, WEIGHTS_NAME
+    from ..calibration.stored import name_files
     from ..graphs.work import read_graph_work
 
     graphs, report = work.graphs, None
-    name = name_int8(manifest, graphs.base.precision)
+    precision = work.calibration.precision
+    name = name_quantized(manifest, precision, graphs.base.precision)
     with staged_set(manifest.folder) as staging:
         path = staging.path(name)
-        reporter("writing the INT8 graph")
+        reporter(f"writing the {precision.value.upper()} graph")
         model = quantize_file(graphs.base, work.calibration, work.unquantized)
         onnx.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        write_calibration(work.calibration, staging.path(FILE_NAME), staging.path(WEIGHTS_NAME))
+        write_calibration(work.calibration, *map(staging.path, name_files(precision)))
         artifact = _describe(path, work, len(model.graph.node))
         if clips is not None:
             report = _prove(manifest, graphs.reference, artifact, clips, reporter)
@@ -249,7 +259,7 @@ def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
     base, calibration = work.graphs.base, work.calibration
     return Artifact(
         format="onnx",
-        precision=Precision.INT8,
+        precision=calibration.precision,
         graph=Graph.FOLDED,
         path=path,
         sha256=hash_file(path),
@@ -271,14 +281,14 @@ def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
 def _prove(
     manifest: Manifest, expected: Artifact, artifact: Artifact, clips: Iterable[Clip], reporter: Reporter
 ) -> ComparisonReport:
-    """Compare the INT8 file with the FP32 file on the first clips; raises ParityError when it is out of tolerance.
+    """Compare the file with the FP32 file on the first clips; raises ParityError when it is out of tolerance.
 
     A clip or two between classes says nothing of the share of all clips that agree, which `verify` measures.
     """
     from ..verification.limits import choose_defaults
 
     defaults = choose_defaults(selects_tokens=bool(manifest.selections))
-    limits = {Precision.INT8: replace(defaults[Precision.INT8], top1_agreement=None)}
+    limits = {artifact.precision: replace(defaults[artifact.precision], top1_agreement=None)}
     proof = Proof(tuple(islice(clips, PROOF_CLIPS)))
     with open_artifact(expected) as reference:
         (report,) = compare_with(reference, {artifact.path.name: artifact}, proof, limits, reporter)

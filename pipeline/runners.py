@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..verification.limits import Limits
 
 CLIP_RANK = 5  # (batch, 3, frames, height, width), or (batch, frames, height, width, 3) of uint8
-NARROWEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
+NARROWEST_FIRST = (Precision.INT8, Precision.FP8, Precision.FP16, Precision.FP32)
 
 
 def list_artifacts(manifest: Manifest, runtime: Runtime) -> tuple[Artifact, ...]:

@@ -150,7 +150,7 @@ def _choose_artifact(
     runtime = Runtime.ONNX if backend is TritonBackend.ONNXRUNTIME else Runtime.TENSORRT
     if backend is TritonBackend.PYTHON and all(artifact.format != ENGINE_FORMAT for artifact in manifest.artifacts):
         runtime = Runtime.ONNX
-    order = (Precision.FP32, Precision.FP16, Precision.INT8) if runtime is Runtime.ONNX else NARROWEST_FIRST
+    order = tuple(Precision) if runtime is Runtime.ONNX else NARROWEST_FIRST
     found = [
         artifact
         for artifact in sorted(list_artifacts(manifest, runtime), key=lambda one: order.index(one.precision))

@@ -96,6 +96,10 @@ class Work(msgspec.Struct, frozen=True):
     gmacs_a_clip: float
     shares: dict[str, float]
 
+    @property
+    def eight_bit_share(self) -> float:
+        return self.shares.get("int8", 0.0) + self.shares.get("fp8", 0.0)
+
 
 class ArtifactReport(msgspec.Struct, frozen=True):
     """One artifact against the reference; see docs/verify.md for the figures."""

@@ -18,7 +18,7 @@ BRIEF_AGREEMENT = ("artifact", "top-1", "largest diff", "cosine", "KL", "SNR dB"
 ACCURACY = ("network", "one view", "all views", "top-5", "lost / gained", "drop", "McNemar p")
 BRIEF_ACCURACY = ("network", "accuracy", "95% interval", "lost / gained", "drop", "McNemar p")
 OVERVIEW = (
-    *("", "MB", "GMACs", "in INT8", "accuracy", "agreement", "SNR dB", "MB moved", "ms a clip"),
+    *("", "MB", "GMACs", "in 8 bits", "accuracy", "agreement", "SNR dB", "MB moved", "ms a clip"),
     *("ratio", "result"),
 )
 OVERVIEW_NOTE = (
@@ -162,7 +162,7 @@ def _describe_artifact(network: Verification, report: ArtifactReport, name: str)
         "": name_artifact(report, name),
         "MB": number(report.size_mb, ".1f"),
         "GMACs": number(report.work.gmacs_a_clip if report.work else None, ".2f"),
-        "in INT8": percent(report.work.shares.get("int8") if report.work else None, 0),
+        "in 8 bits": percent(report.work.eight_bit_share if report.work else None, 0),
         "accuracy": share(report.accuracy.top1 if report.accuracy else None),
         "agreement": percent(report.agreement.share if report.agreement else None),
         "SNR dB": number(report.snr_db, ".1f"),

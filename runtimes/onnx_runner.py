@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
 
 from ..core.choices import Provider
 from ..core.errors import DualExportError, MissingDependencyError, RunnerError
@@ -51,7 +52,7 @@ class OnnxRunner:
         options.enable_mem_pattern = False  # no faster here, and it keeps a second set of buffers from run two on
         arguments = _choose_provider(provider, options)
         with translated(f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}"):
-            self._session = onnxruntime.InferenceSession(GRAPH.require(path), options, **arguments)
+            self._session = _open_session(GRAPH.require(path), options, arguments)
         self.name = f"ONNX Runtime {onnxruntime.__version__} ({PROVIDER_TITLES[provider]})"
         self._memory = "cpu" if provider is Provider.CPU else "cuda"
         batches = parse_batches(self._session.get_modelmeta().custom_metadata_map)
@@ -90,6 +91,22 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session  # its memory goes now, not when the collector comes by
+
+
+def _open_session(
+    path: Path, options: onnxruntime.SessionOptions, arguments: dict[str, Any]
+) -> onnxruntime.InferenceSession:
+    """A session; one of an FP8 graph leaves Q/DQ pairs where they are.
+
+    ONNX Runtime moves them behind operators that it does not have in FP8, and then refuses the graph.
+    """
+    try:
+        return onnxruntime.InferenceSession(path, options, **arguments)
+    except InvalidGraph as error:
+        if "float8" not in str(error):
+            raise
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        return onnxruntime.InferenceSession(path, options, **arguments)
 
 
 def _count_allowed_cores() -> int:

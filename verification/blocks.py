@@ -16,7 +16,7 @@ from ..core.reporter import Progress, no_progress
 from ..core.types import LOGITS, Array, Clip
 
 # Relative error that rounding alone leaves after a block; below it, growth says nothing.
-ROUNDING = MappingProxyType({Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.INT8: 2e-2})
+ROUNDING = MappingProxyType({Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.FP8: 5e-2, Precision.INT8: 2e-2})
 STANDS_OUT = 5.0  # times the error before, or rounding
 CLASSIFIER_GROWTH = 2.0  # by which the error of sound logits may exceed that of every block
 

@@ -61,12 +61,14 @@ DEFAULT_LIMITS: Mapping[Precision, Limits] = {
     Precision.FP16: Limits(
         logit_difference=0.1, cosine=0.9999, top1_agreement=0.98, kl_divergence=1e-3, snr_db=40.0, accuracy_drop=0.005
     ),
+    Precision.FP8: Limits(cosine=0.98, top1_agreement=0.95, kl_divergence=0.05, accuracy_drop=0.01),
     Precision.INT8: Limits(cosine=0.98, top1_agreement=0.95, kl_divergence=0.05, accuracy_drop=0.01),
 }
 # Rounding may exchange token frames whose scores nearly tie, and one clip in which it does has the smallest cosine.
 SELECTING_LIMITS: Mapping[Precision, Limits] = {
     Precision.FP32: DEFAULT_LIMITS[Precision.FP32],
     Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], logit_difference=None, cosine=0.95, snr_db=30.0),
+    Precision.FP8: replace(DEFAULT_LIMITS[Precision.FP8], cosine=0.95),
     Precision.INT8: replace(DEFAULT_LIMITS[Precision.INT8], cosine=0.95),
 }
 
@@ -95,7 +97,7 @@ def read_limits(path: Path | None) -> OwnLimits:
     limits: dict[Precision, Mapping[str, float | None]] = {}
     for table, values in document.items():
         if table not in [precision.value for precision in Precision] or not isinstance(values, dict):
-            raise LimitError(f"{path.name}: [{table}] is not a precision", fix="name tables fp32, fp16 or int8")
+            raise LimitError(f"{path.name}: [{table}] is not a precision", fix="name tables fp32, fp16, fp8 or int8")
         limits[Precision(table)] = _parse(values, f"{path.name}: [{table}]")
     return limits
 

@@ -93,8 +93,8 @@ def bisect_failures(
 
 
 def _require_bisectable(artifact: Artifact, report: ComparisonReport) -> None:
-    if artifact.precision is not Precision.INT8:
-        raise QuantizationError("bisecting is of INT8", fix="see where its error enters with --layers")
+    if not artifact.precision.is_eight_bit:
+        raise QuantizationError("bisecting is of INT8 and FP8", fix="see where its error enters with --layers")
     if artifact.format != "onnx":
         raise QuantizationError("bisecting is of graphs", fix="bisect the INT8 ONNX file that it was built from")
     if report.failure is not None:
@@ -183,7 +183,8 @@ def _write_command(
     unquantized = {layer.name for layer in graph.linear if layer.name not in graph.layers} | set(layers)
     is_free = artifact.options.get("place") == Place.FREE.value
     kept = {*str(artifact.options.get("kept", "")).split(","), *layers} if is_free else unquantized
-    command = ["dualexport", "int8", str(manifest.folder), "--place", (Place.FREE if is_free else Place.ALL).value]
+    place = Place.FREE if is_free else Place.ALL
+    command = ["dualexport", artifact.precision.value, str(manifest.folder), "--place", place.value]
     for pattern in shorten_names(graph.linear, kept):
         command += ["--keep-fp16", pattern]
     if artifact.options.get("base") == Precision.FP32.value:

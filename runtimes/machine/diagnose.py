@@ -17,7 +17,7 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 OLDEST_DRIVER = {12: 525, 13: 580}
 NEEDED_BY: Mapping[str, tuple[str, ...]] = {
     "torch": ("onnx",),
-    "onnxruntime": ("onnx", "int8"),
+    "onnxruntime": ("onnx", "int8", "fp8"),
     "onnxscript": ("onnx",),
     "onnxsim": ("onnx",),
     "cuda-bindings": ("trt",),
@@ -29,7 +29,21 @@ ONE_OF: Mapping[str, tuple[str, ...]] = {  # a command, and what runs its networ
     "stream": ("onnxruntime", "TensorRT", "torch"),
     "bundle": ("onnxruntime", "torch"),
 }
-COMMANDS = ("onnx", "int8", "verify", "predict", "bench", "stream", "trt", "bundle", "plan", "lint", "synth", "triton")
+COMMANDS = (
+    "onnx",
+    "int8",
+    "fp8",
+    "verify",
+    "predict",
+    "bench",
+    "stream",
+    "trt",
+    "bundle",
+    "plan",
+    "lint",
+    "synth",
+    "triton",
+)
 
 
 @dataclass(frozen=True, slots=True)

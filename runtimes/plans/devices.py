@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.choices import DeviceName, Precision
+from ...core.errors import PlanError
 from .plan import EnginePlan, PlanLayer
 
 ASSUMPTIONS = (
@@ -25,7 +26,7 @@ ASSUMPTIONS = (
 class Device:
     """Published peaks of a device: memory bandwidth in GB/s, dense tensor-core rates in tera-operations per second.
 
-    A multiply-accumulate is two operations. `fp32_tops` is the TF32 rate.
+    A multiply-accumulate is two operations. `fp32_tops` is the TF32 rate, `fp8_tops` with sums in FP32; None without.
     """
 
     name: DeviceName
@@ -34,11 +35,23 @@ class Device:
     fp32_tops: float
     fp16_tops: float
     int8_tops: float
+    fp8_tops: float | None = None
 
     def peak_tops(self, precision: Precision) -> float:
-        """Dense rate of products in `precision`."""
+        """Dense rate of products in `precision`; raises PlanError for FP8 on a device without it."""
+        if precision is Precision.FP8:
+            return self.require_fp8()
         rates = {Precision.FP32: self.fp32_tops, Precision.FP16: self.fp16_tops, Precision.INT8: self.int8_tops}
         return rates[precision]
+
+    def require_fp8(self) -> float:
+        """The dense rate of FP8; raises PlanError where there is none."""
+        if self.fp8_tops is None:
+            raise PlanError(
+                f"{self.title} has no FP8: tensor cores have it from Ada (8.9) and Hopper (9.0) on",
+                fix="take INT8 for this device, or name another one",
+            )
+        return self.fp8_tops
 
 
 # The Jetson documents give INT8 with 2:4 sparsity; dense is half of it, FP16 half of INT8, and TF32 half of FP16, the
@@ -57,25 +70,26 @@ DEVICES = {
         Device(DeviceName.AGX_ORIN, "Jetson AGX Orin 64GB", 204.8, 21.25, 42.5, 85.0),
         # Jetson Thor Series Modules data sheet, T5000: 273 GB/s; 2070 sparse FP4 TFLOPS, so 1035 dense FP4, 517 dense
         # FP8 (and INT8, which 5th-generation tensor cores run at the FP8 rate), 258 dense FP16.
-        Device(DeviceName.THOR, "Jetson T5000 (AGX Thor)", 273.0, 129.0, 258.0, 517.0),
+        Device(DeviceName.THOR, "Jetson T5000 (AGX Thor)", 273.0, 129.0, 258.0, 517.0, 517.0),
         # NVIDIA Ada GPU Architecture white paper, GeForce RTX 4090: 1008 GB/s; dense TF32 82.6, FP16 with FP32
-        # accumulation 165.2, INT8 660.6.
-        Device(DeviceName.RTX_4090, "GeForce RTX 4090", 1008.0, 82.6, 165.2, 660.6),
-        # NVIDIA L4 Tensor Core GPU data sheet: 300 GB/s; with sparsity TF32 120, FP16 242, INT8 485; dense is half.
-        Device(DeviceName.L4, "L4", 300.0, 60.0, 121.0, 242.5),
+        # accumulation 165.2, INT8 660.6, FP8 with FP32 accumulation 330.3.
+        Device(DeviceName.RTX_4090, "GeForce RTX 4090", 1008.0, 82.6, 165.2, 660.6, 330.3),
+        # NVIDIA L4 Tensor Core GPU data sheet: 300 GB/s; with sparsity TF32 120, FP16 242, INT8 and FP8 485; dense is
+        # half.
+        Device(DeviceName.L4, "L4", 300.0, 60.0, 121.0, 242.5, 242.5),
         # NVIDIA A100 Tensor Core GPU data sheet, A100 80GB SXM: 2039 GB/s; dense TF32 156, FP16 312, INT8 624.
         Device(DeviceName.A100, "A100 80GB SXM", 2039.0, 156.0, 312.0, 624.0),
-        # NVIDIA H100 Tensor Core GPU data sheet, H100 SXM: 3.35 TB/s; with sparsity TF32 989, FP16 1979, INT8 3958;
-        # dense is half.
-        Device(DeviceName.H100, "H100 SXM", 3350.0, 494.5, 989.5, 1979.0),
+        # NVIDIA H100 Tensor Core GPU data sheet, H100 SXM: 3.35 TB/s; with sparsity TF32 989, FP16 1979, INT8 and FP8
+        # 3958; dense is half.
+        Device(DeviceName.H100, "H100 SXM", 3350.0, 494.5, 989.5, 1979.0, 1979.0),
         # NVIDIA H200 Tensor Core GPU data sheet, H200 SXM: 4.8 TB/s, the rates of the H100 SXM.
-        Device(DeviceName.H200, "H200 SXM", 4800.0, 494.5, 989.5, 1979.0),
+        Device(DeviceName.H200, "H200 SXM", 4800.0, 494.5, 989.5, 1979.0, 1979.0),
         # NVIDIA DGX B200 and HGX B200 data sheets, an eighth of each: 64 TB/s; with sparsity TF32 18 PFLOPS, FP16 36,
-        # INT8 72 POPS; dense is half.
-        Device(DeviceName.B200, "B200 SXM", 8000.0, 1125.0, 2250.0, 4500.0),
+        # FP8 and INT8 72; dense is half.
+        Device(DeviceName.B200, "B200 SXM", 8000.0, 1125.0, 2250.0, 4500.0, 4500.0),
         # NVIDIA RTX PRO 6000 Blackwell Workstation Edition data sheet: 1792 GB/s; 4000 sparse FP4 TOPS, so 2000 dense
-        # FP4, 1000 INT8, 500 FP16, 250 TF32, the ratios of NVIDIA's RTX Blackwell PRO white paper.
-        Device(DeviceName.RTX_PRO_6000, "RTX PRO 6000 Blackwell", 1792.0, 250.0, 500.0, 1000.0),
+        # FP4, 1000 FP8 and INT8, 500 FP16, 250 TF32, the ratios of NVIDIA's RTX Blackwell PRO white paper.
+        Device(DeviceName.RTX_PRO_6000, "RTX PRO 6000 Blackwell", 1792.0, 250.0, 500.0, 1000.0, 1000.0),
     )
 }
 

@@ -37,6 +37,7 @@ class LayerKind(str, Enum):
 
 # How names of kernels tell the types that they multiply, a telling part a precision, the narrowest first.
 _TACTICS = (
+    (Precision.FP8, re.compile(r"e4m3|fp8|f8f8|qmma")),
     (Precision.INT8, re.compile(r"i8i8|i8f32_i8|s8s8|imma|int8|i8816|i16832")),
     (Precision.FP16, re.compile(r"f16f16|bf16bf16|hmma|h16816|h1688|h884|fp16")),
     (Precision.FP32, re.compile(r"f32f32|tf32|sgemm|scudnn")),

@@ -31,14 +31,17 @@ ITEM_BYTES: Mapping[str, int] = {
 DTYPES: Mapping[Precision, str] = {
     Precision.FP32: "float32",
     Precision.FP16: "float16",
+    Precision.FP8: "float8",
     Precision.INT8: "int8",
 }
 _PRECISIONS = {
     "float32": Precision.FP32,
     "float16": Precision.FP16,
     "bfloat16": Precision.FP16,  # the same rate and the same bytes
+    "float8": Precision.FP8,
     "int8": Precision.INT8,
 }
+_EIGHT_BITS = ("int8", "float8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +107,9 @@ class PlanLayer:
     def precision(self) -> Precision | None:
         """The type that the products are computed in; None for a layer without any, or in another type.
 
-        The kernel's name says it, where TensorRT gives it a telling one. Else INT8 weights with activations in a wider
+        The kernel's name says it, where TensorRT gives it a telling one. Else 8-bit weights with activations in a wider
         type are weight-only quantization, whose products run in the wider type, as they do where the kernel dequantizes
-        both factors first; and where no weights are listed, what stands beside an INT8 activation is a residual that
+        both factors first; and where no weights are listed, what stands beside an 8-bit activation is a residual that
         the kernel adds.
         """
         if not self.kind.multiplies_matrices and not self.macs:
@@ -120,10 +123,10 @@ class PlanLayer:
             return _widest([tensor.dtype for tensor in self.outputs])
         matrix = max(self.weights, key=lambda tensor: tensor.elements, default=None)
         if matrix is None or matrix.elements == 1:
-            if "int8" in activations[:2]:
-                return Precision.INT8
+            if eight := next((dtype for dtype in activations[:2] if dtype in _EIGHT_BITS), None):
+                return _PRECISIONS[eight]
             return _widest(activations[:1]) or _widest([tensor.dtype for tensor in self.outputs])
-        if matrix.dtype == "int8" and "int8" not in activations:
+        if matrix.dtype in _EIGHT_BITS and matrix.dtype not in activations:
             return _widest(activations)
         return _PRECISIONS.get(matrix.dtype)
 
@@ -169,7 +172,7 @@ class EnginePlan:
 
     @property
     def work_shares(self) -> dict[str, float]:
-        """Share of the graph's multiply-accumulates by precision ("fp32", "fp16", "int8").
+        """Share of the graph's multiply-accumulates by precision ("fp32", "int8").
 
         What is not known is "other" (another type) or "unattributed" (no layer names the node).
         """

@@ -45,7 +45,7 @@ def require_asked(model: str, asked: Mapping[str, float], precision: Precision) 
     A graph without any product is FP32.
     """
     if not asked.get(precision.value) and (asked or precision is not Precision.FP32):
-        make = "make it again with `dualexport int8`, or " if precision is Precision.INT8 else ""
+        make = f"make it again with `dualexport {precision.value}`, or " if precision.is_eight_bit else ""
         raise EngineError(
             f"{model} asks for no {precision.value} at all: {describe_shares(asked) or 'it holds no product'}",
             fix=f"{make}give the {precision.value} file of the network",

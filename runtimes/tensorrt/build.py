@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.choices import Compatibility
+from ...core.choices import Compatibility, Precision
 from ...core.errors import DualExportError, EngineError, PlanError
 from ...core.files import StagedSet, hash_file, staged_set
 from ...core.reporter import Progress, no_progress
@@ -19,7 +19,7 @@ from ..plans.parse import Compilation
 from ..plans.plan import EnginePlan
 from ..plans.precision import require_asked, shows_precision
 from .compile import compile_engine
-from .configure import configure, keep_timings, limit_workspace, require_possible
+from .configure import configure, keep_timings, limit_workspace, require_fp8, require_possible
 from .cuda import GpuDevice
 from .engine_file import FORMAT, EngineOptions, EngineRecord, name_engine, name_place
 from .library import RecordingLogger, is_for_rtx, library_name, library_version, require_supported_version
@@ -62,6 +62,8 @@ def build_engine(
     version = library_version()
     require_supported_version(version)
     require_possible(options, place.device, place.host)
+    if source.precision is Precision.FP8:
+        require_fp8(place.device)
     options = limit_workspace(options, place.device, source.path, place.tell)
     device = name_target(place.device, options)
     path = place.folder / name_engine(name, source.precision, device, version)
@@ -185,5 +187,6 @@ def _record(place: BuildPlace, options: EngineOptions, plan: EnginePlan | None) 
         unknown_share=round(shares.get("unattributed", 0.0) + shares.get("other", 0.0), 4),
         fp32_share=round(shares.get("fp32", 0.0), 4),
         fp16_share=round(shares.get("fp16", 0.0), 4),
+        fp8_share=round(shares.get("fp8", 0.0), 4),
         int8_share=round(shares.get("int8", 0.0), 4),
     )

@@ -11,6 +11,7 @@ from ...core.errors import CudaError, EngineError, MissingDependencyError
 from ...core.files import staged_path
 from ...core.reading import FileKind
 from ...core.reporter import Notify
+from ...core.versions import is_older
 from ..machine.host import Host
 from ..machine.memory import read_available_bytes
 from .cuda import NO_DEVICE, GpuDevice, open_cuda
@@ -19,6 +20,7 @@ from .library import is_for_rtx, needs_gpu, trt
 
 TIMINGS = FileKind("a timing cache", EngineError, "give another file name: it is made there", max_bytes=GIB)
 SHARED_WORKSPACE = 0.5  # of the memory that is free
+FIRST_FP8 = "8.9"  # Ada; Hopper is 9.0
 COPIES_IN_A_BUILD = 3  # of the weights: as parsed, as compiled, and as serialized
 
 
@@ -72,6 +74,17 @@ def require_possible(options: EngineOptions, device: GpuDevice | None, host: Hos
             f"a workspace of {options.workspace_gib:g} GiB needs more than the {device.memory_bytes / GIB:.1f} GiB of "
             f"{device.name}",
             fix=f"give --workspace at most {device.memory_bytes / GIB / 2:.0f}",
+        )
+
+
+def require_fp8(device: GpuDevice | None) -> None:
+    """Refuse FP8 where this TensorRT or GPU has none."""
+    if not hasattr(trt.DataType, "FP8"):
+        raise EngineError(f"TensorRT {trt.__version__} has no FP8", fix="install TensorRT 10, or build the INT8 file")
+    if device is not None and is_older(device.compute_capability, FIRST_FP8):
+        raise EngineError(
+            f"{device.name} (compute capability {device.compute_capability}) has no FP8: GPUs have it from 8.9 on",
+            fix="build the FP16 or the INT8 file",
         )
 
 

@@ -78,6 +78,7 @@ class EngineRecord:
     fused_attentions: int = 0
     fp32_share: float = 0.0
     fp16_share: float = 0.0
+    fp8_share: float = 0.0
     int8_share: float = 0.0
     unknown_share: float = 0.0
 

@@ -1,4 +1,4 @@
-"""What the compiler makes of networks with INT8 where it is placed: limits that a change must not exceed."""
+"""Limits of compiled plans with INT8 where it is placed, which a change must not exceed."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def export(size: ModelSize, folder: Path) -> Planner:
     network = build_random_network(size, 0)
     standardizing = [name for name, layer in fold(network).named_modules() if isinstance(layer, StandardizingLinear)]
     traced = trace(network, OnnxOptions(Graph.FOLDED, Precision.FP16, InputType.UINT8))
-    return Planner(
-        traced.write(folder / "fp16.onnx", Precision.FP16, parent=None, dividing_behind=standardizing).path
-    )
+    return Planner(traced.write(folder / "fp16.onnx", Precision.FP16, parent=None, dividing_behind=standardizing).path)
 
 
 def speed_up(before: EnginePlan, after: EnginePlan, device: DeviceName) -> float:

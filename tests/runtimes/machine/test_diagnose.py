@@ -63,9 +63,9 @@ def test_what_is_missing_has_a_remedy_and_stops_what_needs_it(
 @pytest.mark.parametrize(
     ("here", "tensorrt", "stops"),
     [
-        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "bundle")),
-        (("torch",), None, ("onnx", "int8", "verify")),
-        ((), "11.4.0", ("onnx", "int8", "verify", "predict", "bench", "stream", "bundle")),
+        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "fp8", "bundle")),
+        (("torch",), None, ("onnx", "int8", "fp8", "verify")),
+        ((), "11.4.0", ("onnx", "int8", "fp8", "verify", "predict", "bench", "stream", "bundle")),
     ],
     ids=["a device with TensorRT", "PyTorch alone", "TensorRT that cannot reach the GPU"],
 )

@@ -16,6 +16,7 @@ pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
 
 from dualexport.runtimes.tensorrt import configure
 from dualexport.runtimes.tensorrt.configure import limit_workspace, require_possible
+from dualexport.runtimes.tensorrt.library import trt
 
 ORIN = GpuDevice("Orin", "8.7", 8 << 30, "12.6", shares_memory=True)
 SERVER = GpuDevice("NVIDIA L4", "8.9", 24 << 30, "12.8")
@@ -54,3 +55,12 @@ def test_a_jetson_has_no_engines_for_other_gpus(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EngineError, match=r"a Jetson builds no --compatible ampere\+ engines"):
         require_possible(EngineOptions(compatible=Compatibility.AMPERE), ORIN, Host(l4t="36.4.3"))
     require_possible(EngineOptions(compatible=Compatibility.AMPERE), SERVER, Host())
+
+
+def test_fp8_is_refused_where_the_gpu_or_tensorrt_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure.require_fp8(SERVER)
+    with pytest.raises(EngineError, match=r"Orin \(compute capability 8\.7\) has no FP8"):
+        configure.require_fp8(ORIN)
+    monkeypatch.setattr(trt, "DataType", type("DataType", (), {}))
+    with pytest.raises(EngineError, match="has no FP8"):
+        configure.require_fp8(SERVER)
