@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import ClipError, DualExportError, LabelError, OptionError
 from dualexport.core.manifest import Weights
+from dualexport.core.types import Clip
 from dualexport.exporter import onnx_export, tracing
 from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.pipeline import export as pipeline_export
@@ -38,9 +41,23 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return opsets
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[ClipSource]:
+    """The source of each pass over clips."""
+    begun: list[ClipSource] = []
+    read = ClipSource.read
+
+    def count(source: ClipSource) -> Iterator[Clip]:
+        begun.append(source)
+        return read(source)
+
+    monkeypatch.setattr(ClipSource, "read", count)
+    return begun
+
+
 @pytest.mark.slow
-def test_both_files_come_from_one_trace_and_are_compared_on_eight_clips(
-    network: Network, traces: list[int], tmp_path: Path
+def test_both_files_come_from_one_trace_and_are_compared_on_eight_clips_that_are_read_once(
+    network: Network, traces: list[int], passes: list[ClipSource], tmp_path: Path
 ) -> None:
     np.save(tmp_path / "ten.npy", np.stack([render_pattern(seed, 16, 224, 224) for seed in range(10)]))
     tasks: list[str] = []
@@ -52,7 +69,7 @@ def test_both_files_come_from_one_trace_and_are_compared_on_eight_clips(
         progress=lambda task, done=0, total=None: tasks.append(task),  # noqa: ARG005
         notify=notes.append,
     )
-    assert traces == [20]
+    assert (traces, len(passes)) == ([20], 1)
     assert [report.clips for report in exported.reports] == [8, 8]
     assert all(report.passed for report in exported.reports)
     assert [file.path.name for file in exported.artifacts] == ["dualformer-n.fp32.onnx", "dualformer-n.fp16.onnx"]
