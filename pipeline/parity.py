@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..clips.read_ahead import ReadAhead
 from ..core.choices import Precision
 from ..core.errors import ParityError
 from ..core.reporter import Reporter
@@ -42,18 +40,22 @@ def compare_with(
     limits: Mapping[Precision, Limits],
     reporter: Reporter,
 ) -> tuple[ComparisonReport, ...]:
-    """Compare artifacts, by name, with a reference that is open; each runs on the runtime of its format.
+    """Compare artifacts, by name, with a reference that is open, on a few clips, which stay in memory.
 
+    One artifact is loaded and run at a time, by the runtime of its format; the reference computes each clip once.
     `limits` are by precision; the proof's tolerance goes before theirs.
     """
+    from ..runtimes.stored_runner import CachedRunner
     from ..verification.compare import Candidate, compare
 
-    with ExitStack() as opened:
-        candidates = {
-            name: Candidate(opened.enter_context(open_artifact(artifact)), limits_of(artifact, limits, proof.tolerance))
-            for name, artifact in artifacts.items()
-        }
-        return compare(reference, candidates, ReadAhead(proof.clips), names=None, progress=reporter).reports
+    clips = tuple(proof.clips)
+    reports: list[ComparisonReport] = []
+    with CachedRunner(reference) as cached:
+        for name, artifact in artifacts.items():
+            with open_artifact(artifact) as runner:
+                candidate = Candidate(runner, limits_of(artifact, limits, proof.tolerance))
+                reports += compare(cached, {name: candidate}, clips, names=None, progress=reporter).reports
+    return tuple(reports)
 
 
 def require_parity(

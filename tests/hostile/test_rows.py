@@ -1,4 +1,4 @@
-"""What once ended in a traceback, never, or in a wrong answer: each is a row, with the command that met it."""
+"""Rows of what once ended in a traceback, never, or in a wrong answer, each with the command that met it."""
 
 from __future__ import annotations
 
