@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dualexport.clips import camera, gstreamer
 from dualexport.clips.addresses import Source, parse_sources
-from dualexport.clips.camera import StreamOptions, Window
+from dualexport.clips.camera import Frames, StreamOptions, Window
 from dualexport.clips.ffmpeg_frames import FfmpegFrames
 from dualexport.clips.gstreamer import DESKTOP, JETSON, SOFTWARE, VideoFacts, build_pipeline, is_chosen, list_elements
 from dualexport.clips.gstreamer_frames import GStreamerFrames
@@ -139,6 +140,19 @@ def test_a_source_may_change_its_resolution(tmp_path: Path) -> None:
     for frames in read(path, Pace(1)):
         assert len(frames) in range(38, 42)
         assert {one.picture.shape for one in frames} == {(64, 64, 3)}
+
+
+@needs_gstreamer
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", [GStreamerFrames, FfmpegFrames])
+def test_a_network_camera_shows_the_pictures_of_its_video(
+    brightening: Path, reader: Callable[[Source, int, Pace, float], Frames]
+) -> None:
+    with rtsp_cameras(brightening) as (door,):
+        (source,) = parse_sources([door.address])
+        found = list(islice(reader(source, 64, Pace(2), 20.0), 6))
+    expected = list(FfmpegFrames(*parse_sources([str(brightening)]), 64, Pace(1), 20.0))
+    assert all(min(difference(one, other) for other in expected) < 3 for one in found)
 
 
 @needs_gstreamer
