@@ -55,14 +55,14 @@ def test_every_verb_takes_few_arguments_and_tells_what_it_raises(name: str) -> N
 
 UNKNOWN: dict[str, Callable[[], object]] = {
     "bench": lambda: dx.bench("gone", dx.BenchOptions(runtimes=("gpu",))),
-    "build": lambda: dx.build("gone", dx.BuildOptions(precision="fp8")),
+    "build": lambda: dx.build("gone", dx.BuildOptions(precision="fp4")),
     "build for others": lambda: dx.build("gone", dx.BuildOptions(compatible="all")),
     "bundle": lambda: dx.bundle("gone", options=dx.BundleOptions(reference="truth")),
     "lint": lambda: dx.lint("gone.onnx", ["9.9"]),
     "load": lambda: dx.load(size="xl"),
     "open_runner": lambda: dx.open_runner("gone", "gpu"),
     "plan": lambda: dx.plan("gone.onnx", dx.PlanOptions("toaster")),
-    "quantize": lambda: dx.quantize("gone", options=dx.QuantizeOptions(base="fp8")),
+    "quantize": lambda: dx.quantize("gone", options=dx.QuantizeOptions(base="fp4")),
     "triton": lambda: dx.triton("gone", "models", dx.TritonOptions("perl")),
     "verify": lambda: dx.verify("gone", options=dx.VerifyOptions(reference="truth")),
     "verify on": lambda: dx.verify("gone", options=dx.VerifyOptions(runtime="gpu")),

@@ -86,7 +86,7 @@ def test_the_python_page_runs_as_it_stands(
     out = capsys.readouterr().out
     assert "dualformer-demo.fp32.onnx: cosine 1.0000" in out
     assert re.search(r"^[1-9]\d?% of the multiply-accumulates are INT8$", out, re.MULTILINE)
-    assert "'fp8' is no precision; choose one of fp32, fp16, int8" in out
+    assert "'fp4' is no precision; choose one of fp32, fp16, " in out
     assert {"report.html", "report.json", "dualformer-demo.tar.gz"} <= {path.name for path in tmp_path.iterdir()}
 
 

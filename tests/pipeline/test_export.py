@@ -98,7 +98,7 @@ def test_clips_of_another_shape_are_refused_before_the_network_is_traced(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (ExportOptions(precisions=("fp8",)), "'fp8' is no precision"),
+        (ExportOptions(precisions=("fp4",)), "'fp4' is no precision"),
         (ExportOptions(precisions=()), "no precision"),
         (ExportOptions(precisions=("int8",)), "int8 is calibrated on --clips"),
         (ExportOptions(graph="plain", input="uint8"), "the plain graph takes float32 clips"),
