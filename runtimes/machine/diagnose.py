@@ -43,6 +43,7 @@ COMMANDS = (
     "lint",
     "synth",
     "triton",
+    "deepstream",
 )
 
 

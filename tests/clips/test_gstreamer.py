@@ -151,7 +151,8 @@ def test_a_network_camera_shows_the_pictures_of_its_video(
     with rtsp_cameras(brightening) as (door,):
         (source,) = parse_sources([door.address])
         found = list(islice(reader(source, 64, Pace(2), 20.0), 6))
-    expected = list(FfmpegFrames(*parse_sources([str(brightening)]), 64, Pace(1), 20.0))
+    (video,) = parse_sources([str(brightening)])
+    expected = list(FfmpegFrames(video, 64, Pace(1), 20.0))
     assert all(min(difference(one, other) for other in expected) < 3 for one in found)
 
 
