@@ -126,7 +126,7 @@ def _graphs_of(folder: Path) -> Sequence[Artifact]:
     except DualExportError:
         return ()
     graphs = [artifact for artifact in manifest.artifacts if artifact.format == "onnx"]
-    return sorted(graphs, key=lambda graph: ("fp16", "int8", "fp32").index(graph.precision.value))
+    return sorted(graphs, key=lambda graph: ("fp16", "int8", "fp8", "fp32").index(graph.precision.value))
 
 
 def record(row: Row, arguments: argparse.Namespace, scratch: Path, left: float) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class FileKind:
     def parse_json(self, path: Path, content: bytes, document: type[Document]) -> Document:
         """The same, of content that has been read from `path`."""
         try:
+            content.decode()  # what lies in a field that the document does not have is not looked at otherwise
             return msgspec.json.decode(content, type=document)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise self.refuse(path, str(error).replace("`", "")) from error

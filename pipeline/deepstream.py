@@ -18,7 +18,7 @@ from .build import build, list_graphs, unpack
 
 FORBIDDEN = frozenset(';\\"\n\r\t ')  # in an address: they end it, or begin an escape
 SMALLEST_FRAME, LARGEST_FRAME = 16, 16384
-PREFERRED = (Precision.FP16, Precision.FP32, Precision.INT8)
+PREFERRED = (Precision.FP16, Precision.FP32, Precision.INT8, Precision.FP8)
 TENSORRT_MAJOR = "10"  # of DeepStream 9
 TEMPLATE = Path(texts.__file__).parent / "templates" / "deepstream.md"
 
@@ -103,7 +103,7 @@ def _choose_graph(manifest: Manifest, precision: Precision | str | None) -> Arti
     if not found:
         raise ManifestError(
             f"{manifest.path} lists no {wanted.value if wanted else ''} ONNX file for a GPU",
-            fix=f"run `dualexport {'int8' if wanted is Precision.INT8 else 'onnx'}` first",
+            fix=f"run `dualexport {wanted.value if wanted and wanted.is_eight_bit else 'onnx'}` first",
         )
     graph = min(found, key=lambda one: (1 not in one.inputs[0].batches, PREFERRED.index(one.precision)))
     clip = graph.inputs[0]

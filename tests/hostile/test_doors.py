@@ -116,6 +116,13 @@ def test_a_name_is_no_protocol(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     assert len(list(ClipSource(Path(), CLIP))) == 1
 
 
+def test_a_document_that_is_no_utf8_in_what_nobody_reads_is_refused_as_well(tmp_path: Path) -> None:
+    path = TARGETS["manifest"].make(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"unknown": "\xb6", ', 1))
+    with pytest.raises(DualExportError, match="utf-8"):
+        TARGETS["manifest"].use(path)
+
+
 def test_a_name_that_is_no_utf8_is_read_and_shown_with_escapes(tmp_path: Path) -> None:
     video = make_video(".mp4")(tmp_path)
     video.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\x1b[31m.mp4"))

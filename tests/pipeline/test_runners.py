@@ -11,7 +11,8 @@ from dualexport.core.choices import Graph, Precision, Runtime
 from dualexport.core.errors import DualExportError, EngineError, ManifestError
 from dualexport.core.manifest import read_manifest
 from dualexport.core.types import Artifact
-from dualexport.pipeline.runners import open_runner, skip_stale
+from dualexport.pipeline.deepstream import PREFERRED
+from dualexport.pipeline.runners import NARROWEST_FIRST, open_runner, skip_stale
 from support.engines import NEEDS_TENSORRT
 
 
@@ -67,3 +68,8 @@ def test_engines_of_another_tensorrt_are_left_out_by_name_and_are_an_error_where
     assert all("left out" in note and "dualexport trt" in note for note in notes)
     with pytest.raises(EngineError, match=r"built by TensorRT 10\.1\.0"):
         skip_stale((older,), notes.append)
+
+
+@pytest.mark.parametrize("order", [NARROWEST_FIRST, PREFERRED])
+def test_every_precision_has_its_place_where_one_is_chosen(order: tuple[Precision, ...]) -> None:
+    assert sorted(order) == sorted(Precision)
