@@ -126,6 +126,8 @@ def _check_external(tensor: TensorProto, path: Path) -> int:
 def _find_problems(model: ModelProto) -> Iterator[str]:
     """Find what makes the model unsound although ONNX's own checker takes it."""
     graph = model.graph
+    if not all(isinstance(name, str) for name in _list_names(model)):  # protobuf gives bytes for what is no UTF-8
+        yield "a name in it is no UTF-8 text"
     if not graph.node:
         yield "it holds no node"
     if not graph.output or not graph.input:
@@ -156,6 +158,21 @@ def _find_empty(model: ModelProto) -> Iterator[str]:
         for place in SINGLE_VALUES.get(node.op_type, ()):
             if place < len(node.input) and sizes.get(node.input[place], 1) != 1:
                 yield f"input {place + 1} of {node.op_type} holds {sizes[node.input[place]]} values, not one"
+
+
+def _list_names(model: ModelProto) -> Iterator[str]:
+    """Every text of the model that somebody reads."""
+    graph = model.graph
+    for node in list_nodes(graph):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for entry in (*graph.input, *graph.output, *graph.value_info):
+        yield entry.name
+        yield from (extent.dim_param for extent in entry.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    for metadata in model.metadata_props:
+        yield from (metadata.key, metadata.value)
+    yield from (entry.domain for entry in model.opset_import)
 
 
 def _is_known(element_type: int) -> bool:
