@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,8 @@ def test_a_folder_works_after_fifty_kills_at_random_moments(
             print(*writers[number % len(writers)], file=forks.stdin, flush=True)
             child = int(forks.stdout.readline())
             time.sleep(chance.uniform(0.01, 0.4))
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(child, signal.SIGKILL)
             killed += int(forks.stdout.readline()) == signal.SIGKILL
             read((*FIRST_READERS, *READERS)[number % 8], work, capsys)
         forks.stdin.close()

@@ -33,7 +33,7 @@ def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[fp8]\n", r"\[fp8\] is not a precision"),
+        ("[fp4]\n", r"\[fp4\] is not a precision"),
         ("fp16 = 1\n", r"\[fp16\] is not a precision"),
         ("[fp16]\ncosin = 0.9\n", "cosin is not a limit"),
         ("[fp16]\ncosine = 'high'\n", "cosine = high is not a number"),
