@@ -96,17 +96,20 @@ def fix_batch(model: ModelProto, batch: int | None = None) -> None:
 
 
 @contextmanager
-def fixed_file(path: Path, batch: int | None = None) -> Iterator[Path]:
-    """The file at `path` if its batch is fixed; else a temporary one of the same name with one batch of its range."""
+def fixed_file(path: Path, batch: int | None = None) -> Iterator[tuple[Path, ModelProto]]:
+    """The file at `path` if its batch is fixed, else a temporary one of the same name with one batch of its range.
+
+    The model in it comes along, so that nobody loads it again.
+    """
     model = load_graph(path)
     if read_batches(model) is None:
-        yield path
+        yield path, model
         return
     fix_batch(model, batch)
     with tempfile.TemporaryDirectory() as folder:
         fixed = Path(folder) / path.name
         onnx.save(model, fixed)
-        yield fixed
+        yield fixed, model
 
 
 def _set_batch(graph: GraphProto, batch: int | str) -> None:

@@ -78,6 +78,11 @@ def read_graph_work(path: Path) -> GraphWork:
     """
     model = load_graph(path)
     fix_batch(model)
+    return count_work(model)
+
+
+def count_work(model: onnx.ModelProto) -> GraphWork:
+    """The work in `model`; raises PlanError when its inputs are dynamic."""
     _refuse_dynamic_inputs(model)
     inferred = infer_shapes(model, data_prop=True)
     shapes = _list_shapes(inferred)

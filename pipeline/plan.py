@@ -17,7 +17,7 @@ from ..core.plain import to_json
 from ..core.reading import is_file
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..graphs.batch import fixed_file
-from ..graphs.work import read_graph_work
+from ..graphs.work import count_work
 from ..report.bench import Verdict as MeasuredVerdict
 from ..runtimes.plans.attribution import make_plan
 from ..runtimes.plans.devices import DEVICES, LatencyEstimate, estimate
@@ -106,8 +106,8 @@ def plan_onnx(path: Path, batch: int | None = None, *, progress: Progress = no_p
     """
     from ..runtimes.tensorrt.compile import compile_onnx
 
-    with fixed_file(path, batch) as fixed:
-        work = read_graph_work(fixed)
+    with fixed_file(path, batch) as (fixed, model):
+        work = count_work(model)
         return make_plan(path.name, compile_onnx(fixed, progress=progress), work)
 
 
