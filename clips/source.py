@@ -70,6 +70,11 @@ class ClipSource:
         other.videos, other.skipped = tuple(videos), ()
         return other
 
+    @property
+    def rules(self) -> str:
+        """The rules by which a video becomes clips, as a text that is the same for the same ones."""
+        return f"{self._preprocessing} {self.views} views"
+
     def __iter__(self) -> Iterator[Clip]:
         read = 0
         for read, clip in enumerate(self.read(), 1):  # noqa: B007  # counted

@@ -134,11 +134,12 @@ class LogitStore:
 
     @property
     def is_empty(self) -> bool:
-        """True where it holds no result."""
-        return self._connection.execute("SELECT 1 FROM result").fetchone() is None
+        """True where it holds neither a result nor logits."""
+        found = self._connection.execute("SELECT 1 FROM result UNION ALL SELECT 1 FROM logits LIMIT 1")
+        return found.fetchone() is None
 
     def close(self) -> None:
-        """Close the file; one that holds no result is deleted."""
+        """Close the file; one that holds nothing is deleted."""
         if self.is_empty:
             self.discard()
         self._connection.close()

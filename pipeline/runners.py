@@ -171,6 +171,12 @@ def skip_stale(artifacts: Sequence[Artifact], note: Notify) -> tuple[Artifact, .
     return left
 
 
+def find_loadable(engines: Sequence[Artifact]) -> list[Artifact]:
+    """The engines that load here. Raises CudaError, EngineError and MissingDependencyError where none could."""
+    refusals = _find_refusals(tuple(engines)) if engines else {}
+    return [engine for engine in engines if engine.path not in refusals]
+
+
 def _choose_engine(engines: tuple[Artifact, ...]) -> Artifact:
     """A folder may hold engines for several devices; without one for this one, the narrowest is refused by name."""
     refusals = _find_refusals(engines)

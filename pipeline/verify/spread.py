@@ -133,11 +133,12 @@ def _count(results: Iterable[BatchLogits], source: ClipSource) -> Iterator[Batch
 
 def _key(batch: Batch) -> str:
     """Identify videos by name, label, size and time of change; a folder of frames by those of its frames."""
-    videos = [(video.name, video.label, _list_stamps(video.path)) for video in batch.videos]
+    videos = [(video.name, video.label, list_stamps(video.path)) for video in batch.videos]
     return hashlib.sha256(json.dumps(videos).encode()).hexdigest()
 
 
-def _list_stamps(path: Path) -> list[tuple[str, int, int]]:
+def list_stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of each file in a folder."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         return [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [os.stat(file)]]  # noqa: PTH116
