@@ -130,6 +130,11 @@ class Camera:
     def is_ready(self) -> bool:
         return self._window is not None
 
+    @property
+    def is_over(self) -> bool:
+        """True for a camera that has ended, and whose last window is taken."""
+        return self.has_ended and not self.is_ready
+
     def is_expected(self, seconds: float) -> bool:
         """True for a camera from which a window may come soon: one that delivered a frame in the last `seconds`."""
         return self.is_ready or (not self.has_ended and time.monotonic() - self._arrived < seconds)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from ..core.errors import ClipError, ClipNotFoundError, DualExportError
 from ..core.reading import FileKind
+from ..core.versions import version_numbers
 from .preprocess import Frame, resize_and_crop
 
 QUARTER_TURN = 90  # degrees
 MAX_PIXELS = 40_000_000  # of a frame; 8K video has 35 million
 FRAME_THREADS_PIXELS = 10_000_000  # above, a frame a thread in flight would take gigabytes
+# of a conversion to RGB: starting more costs more than they save; earlier versions of PyAV have but one
+ONE_THREAD: dict[str, Any] = {"threads": 1} if version_numbers(av.__version__) >= (18,) else {}
 MAX_FRAMES = 20_000_000  # 92 hours at 60 frames a second
 VIDEO = FileKind(
     "a readable video",
@@ -161,7 +165,7 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
 def to_upright(frame: VideoFrame, size: int) -> Frame:
     """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
     require_size(frame.width, frame.height)
-    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    pixels = frame.to_ndarray(format="rgb24", **ONE_THREAD).astype(np.uint8, copy=False)
     turns, rest = divmod(round(frame.rotation), QUARTER_TURN)
     if rest:
         raise av.error.InvalidDataError(0, f"it is to be shown rotated by {frame.rotation} degrees")

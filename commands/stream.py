@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,9 @@ def stream(
     """
     folder, given = _split_paths(paths or [])
     if folder and not given and not pipeline and sources is None:
-        raise typer.BadParameter(f"{folder} is an exported network: give a source after it")
+        is_export = is_file(folder / "manifest.json")
+        what = "an exported network: give a source after it" if is_export else "a folder: give its files as sources"
+        raise typer.BadParameter(f"{folder} is {what}")
     from ..clips.addresses import parse_sources, read_source_list
     from ..clips.camera import StreamOptions
     from ..clips.gstreamer import is_chosen, require_readable
@@ -139,20 +141,25 @@ def stream(
 def _print_answers(
     live: LiveStream, printer: _Printer, mergers: Mapping[str, SpanMerger], tell: Callable[[Sighting], None]
 ) -> None:
-    """Spans as they end; without mergers every window."""
+    """Spans as they end, at the latest with their camera; without mergers every window."""
+    from ..clips.live import Ended
+
     try:
         for seen in live:
-            tell(seen)
-            if not mergers:
-                printer.print_window(seen)
+            if isinstance(seen, Ended):
+                printer.print_spans(mergers[seen.camera].finish() if mergers else ())
                 continue
-            for span in mergers[seen.camera].add(seen.start_seconds, seen.end_seconds, seen.probabilities):
-                printer.print_span(span)
+            tell(seen)
+            if mergers:
+                merger = mergers[seen.camera]
+                printer.print_spans(merger.add(seen.start_seconds, seen.end_seconds, seen.probabilities))
+            else:
+                printer.print_window(seen)
     except KeyboardInterrupt:
         console.note("stopped")
     finally:
-        for span in (span for merger in mergers.values() for span in merger.finish()):
-            printer.print_span(span)
+        for merger in mergers.values():
+            printer.print_spans(merger.finish())
 
 
 def _split_paths(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
@@ -196,12 +203,13 @@ class _Printer:
             f"{seen.dropped} dropped",
         )
 
-    def print_span(self, span: Span) -> None:
-        if self.as_json:
-            _print_json(to_plain(span))
-            return
-        times = f"{say_time(span.start_seconds):>10} to {say_time(span.end_seconds):>10}"
-        self._print(span.camera, f"{times}  {span.label:<32} {span.confidence:>6.1%}  {span.windows} windows")
+    def print_spans(self, spans: Iterable[Span]) -> None:
+        for span in spans:
+            if self.as_json:
+                _print_json(to_plain(span))
+                continue
+            times = f"{say_time(span.start_seconds):>10} to {say_time(span.end_seconds):>10}"
+            self._print(span.camera, f"{times}  {span.label:<32} {span.confidence:>6.1%}  {span.windows} windows")
 
     def print_summary(self, cameras: Sequence[CameraSummary]) -> None:
         if self.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ def read_rules(path: Path | None, given: Mapping[str, float | None] | None = Non
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RULES.refuse(path, str(error).replace("`", "")) from error
     return msgspec.structs.replace(rules, **{name: value for name, value in (given or {}).items() if value is not None})
+
+
+def write_rules(thresholds: Mapping[int, float], labels: Sequence[str]) -> str:
+    """A TOML file of thresholds by class number, with the classes' names where there are some and each has its own."""
+    names = {index: labels[index] if index < len(labels) else "" for index in thresholds}
+    keys = {index: name if labels.count(name) == 1 else str(index) for index, name in names.items()}
+    lines = (f"{json.dumps(keys[index], ensure_ascii=False)} = {value:g}" for index, value in thresholds.items())
+    return "\n".join(("[classes]", *lines, ""))
 
 
 class SpanMerger:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..clips.addresses import Source
 from ..clips.camera import StreamOptions, Window
-from ..clips.live import LiveWindows
+from ..clips.live import Ended, LiveWindows
 from ..core.errors import MissingDependencyError, OptionError
 from ..core.reporter import Notify, no_notes
 from ..core.runner import Runner
@@ -59,7 +59,7 @@ class CameraSummary:
 
 
 class LiveStream:
-    """Cameras through one runner: a context manager to iterate over, sighting by sighting.
+    """Cameras through one runner: a context manager to iterate over, sightings and ends of cameras as they come.
 
     Windows of different cameras share the runner's batch. Raises StreamError when all have ended, and one of them
     otherwise than a file does.
@@ -89,10 +89,13 @@ class LiveStream:
     ) -> None:
         self._windows.__exit__(kind, error, trace)
 
-    def __iter__(self) -> Iterator[Sighting]:
-        for windows in self._windows:
-            clips = [Clip(window.camera, 0, window.frames, self._preprocessing) for window in windows]
-            answered = zip(windows, infer_probabilities(self._runner, clips), strict=True)
+    def __iter__(self) -> Iterator[Sighting | Ended]:
+        for gathered in self._windows:
+            if isinstance(gathered, Ended):
+                yield gathered
+                continue
+            clips = [Clip(window.camera, 0, window.frames, self._preprocessing) for window in gathered]
+            answered = zip(gathered, infer_probabilities(self._runner, clips), strict=True)
             yield from [self._count(window, probabilities) for window, probabilities in answered]
 
     def summarize(self) -> tuple[CameraSummary, ...]:

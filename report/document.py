@@ -12,6 +12,7 @@ import msgspec
 
 from ..core.plain import to_plain
 from .bench import Latency, Measured, Scalar
+from .thresholds import Thresholds
 
 FORMAT = 1  # raised when a reader of the former would misread it
 
@@ -131,6 +132,7 @@ class ArtifactReport(msgspec.Struct, frozen=True):
     work: Work | None
     size_bytes: int | None
     sha256: str
+    thresholds: Thresholds | None = None
 
     @property
     def size_mb(self) -> float | None:

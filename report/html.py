@@ -19,8 +19,13 @@ from .tables import (
     tabulate_latency,
     tabulate_limits,
     tabulate_overview,
+    tabulate_thresholds,
 )
 
+THRESHOLDS_NOTE = (
+    "A class counts as there from a probability of its threshold on, on every labelled clip. Suggested is the middle "
+    "of the thresholds with the best F1 on these clips; `dualexport stream --thresholds FILE` reads the lines below."
+)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -68,6 +73,7 @@ def _show_network(network: Verification) -> Markup:
         tag("h2", "Agreement with the reference"),
         _table(tabulate_agreement(network)),
         _show_accuracy(network),
+        _show_thresholds(network),
         _show_latency(network),
         tag("h2", "Pictures"),
         draw_pictures(network),
@@ -114,6 +120,15 @@ def _show_accuracy(network: Verification) -> Markup:
         return join(title, tag("p", f"Not known: {network.reference.accuracy_unknown}.", class_="absent"))
     note = "In brackets: 95% intervals. Lost and gained: videos that only the reference, only the artifact gets right."
     return join(title, _table(table), tag("p", note, class_="soft"))
+
+
+def _show_thresholds(network: Verification) -> Markup | None:
+    parts = []
+    for report in network.reports:
+        if report.thresholds is not None:
+            table = tabulate_thresholds(report, network.network.labels)
+            parts += [tag("h3", report.artifact), _table(table), tag("pre", report.thresholds.toml)]
+    return join(tag("h2", "Thresholds by class"), tag("p", THRESHOLDS_NOTE, class_="soft"), *parts) if parts else None
 
 
 def _show_latency(network: Verification) -> Markup:

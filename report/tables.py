@@ -21,6 +21,7 @@ OVERVIEW = (
     *("", "MB", "GMACs", "in 8 bits", "accuracy", "agreement", "SNR dB", "MB moved", "ms a clip"),
     *("ratio", "result"),
 )
+SHOWN_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 OVERVIEW_NOTE = (
     "In brackets: 95% intervals. Agreement and SNR are to each network's own reference; accuracy is on the labels, "
     "the same for all. Ratio: time a clip to that of the first FP32 file in the same run of `dualexport bench`."
@@ -89,6 +90,25 @@ def _describe_pairs(paired: PairedTest) -> dict[str, str]:
         "drop": f"{paired.drop * 100:+.1f} points",
         "McNemar p": f"{paired.p_value:.2g}{significance}",
     }
+
+
+def tabulate_thresholds(report: ArtifactReport, labels: Sequence[str]) -> Table:
+    """A row a class: the threshold of best F1, and precision and recall at it and at others; no rows without labels."""
+    classes = report.thresholds.classes if report.thresholds else ()
+    rows = tuple(
+        (
+            class_name(one.index, labels),
+            str(one.clips),
+            number(one.suggested, ".2f"),
+            number(one.f1, ".2f"),
+            f"{percent(one.precision)} / {percent(one.recall)}",
+            *(f"{percent(point.precision)} / {percent(point.recall)}" for point in map(one.at, SHOWN_THRESHOLDS)),
+        )
+        for one in classes
+    )
+    shown = (f"at {threshold}" for threshold in SHOWN_THRESHOLDS)
+    columns = ("class", "clips", "suggested threshold", "F1", "precision / recall there", *shown)
+    return Table(f"Thresholds by class of {report.artifact}", columns, rows)
 
 
 def tabulate_limits(report: ArtifactReport) -> Table:

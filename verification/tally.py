@@ -13,6 +13,7 @@ from ..core.types import Array
 from .limits import LimitCheck
 from .logits import View
 from .measures import PairedTest, Share, cosine, kl_divergence, mcnemar_exact, signal_to_noise_db, softmax
+from .thresholds import ClassThresholds, ThresholdTally
 
 WORST_CLIPS = 10
 TOP = 5
@@ -85,6 +86,7 @@ class ComparisonReport:
     paired: PairedTest | None = None
     worst: tuple[WorstClip, ...] = ()
     classes: tuple[ClassAgreement, ...] = ()
+    thresholds: tuple[ClassThresholds, ...] = ()
     checks: tuple[LimitCheck, ...] = ()
     failure: str | None = None
 
@@ -142,6 +144,7 @@ class Tally:
 
     accuracy: AccuracyTally = field(default_factory=AccuracyTally)
     reference_accuracy: AccuracyTally = field(default_factory=AccuracyTally)
+    thresholds: ThresholdTally = field(default_factory=ThresholdTally)
     videos: int = 0
     clips: int = 0
     agreed: int = 0
@@ -169,6 +172,8 @@ class Tally:
                 is_right = self.accuracy.add(logits, video.label)
                 self.lost += was_right and not is_right
                 self.gained += is_right and not was_right
+                for row in logits:
+                    self.thresholds.add(softmax(row), video.label)
 
     def _add_clip(self, clip: View, label: int | None, expected: Array, got: Array) -> None:
         difference = np.abs(got - expected)
@@ -222,6 +227,7 @@ class Tally:
             paired=_pair(self.lost, self.gained, labelled) if labelled else None,
             worst=tuple(entry[2] for entry in sorted(self.worst, key=lambda entry: entry[:2], reverse=True)),
             classes=tuple(ClassAgreement(index, self.seen[index], self.kept[index]) for index in sorted(self.seen)),
+            thresholds=self.thresholds.report(),
             failure=failure,
         )
 

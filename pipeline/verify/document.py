@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,7 @@ from ...verification.compare import Comparison
 from ...verification.tally import ComparisonReport
 from .. import parity
 from ..clips import list_skipped
+from ..spans import write_rules
 from .inputs import has_unknown_labels
 from .sections import Sections
 
@@ -117,11 +119,13 @@ def _document_reports(manifest: Manifest, comparison: Comparison, clips: Iterabl
     artifacts = {artifact.path.name: artifact for artifact in manifest.artifacts}
     wanted = {(clip.name, clip.view) for report in comparison.reports for clip in report.worst}
     pictures = draw_thumbnails(clips, wanted)
-    return tuple(_document_report(report, artifacts[report.artifact], pictures) for report in comparison.reports)
+    return tuple(
+        _document_report(report, artifacts[report.artifact], pictures, manifest.labels) for report in comparison.reports
+    )
 
 
 def _document_report(
-    report: ComparisonReport, artifact: Artifact, pictures: Mapping[tuple[str, int], str]
+    report: ComparisonReport, artifact: Artifact, pictures: Mapping[tuple[str, int], str], labels: Sequence[str]
 ) -> ArtifactReport:
     is_there = artifact.path.is_file()
     worst = [{**asdict(clip), "thumbnail": pictures.get((clip.name, clip.view))} for clip in report.worst]
@@ -136,8 +140,16 @@ def _document_report(
         "work": _count_work(artifact) if is_there else None,
         "size_bytes": artifact.path.stat().st_size if is_there else None,
         "sha256": artifact.sha256,
+        "thresholds": _document_thresholds(report, labels),
     }
     return msgspec.convert(to_plain(figures), ArtifactReport)
+
+
+def _document_thresholds(report: ComparisonReport, labels: Sequence[str]) -> dict[str, Any] | None:
+    if not report.thresholds:
+        return None
+    suggested = {one.index: one.suggested for one in report.thresholds}
+    return {"classes": report.thresholds, "toml": write_rules(suggested, labels)}
 
 
 def _count_work(artifact: Artifact) -> Work | None:

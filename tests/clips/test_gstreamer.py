@@ -17,7 +17,7 @@ from dualexport.clips.camera import Frames, StreamOptions, Window
 from dualexport.clips.ffmpeg_frames import FfmpegFrames
 from dualexport.clips.gstreamer import DESKTOP, JETSON, SOFTWARE, VideoFacts, build_pipeline, is_chosen, list_elements
 from dualexport.clips.gstreamer_frames import GStreamerFrames
-from dualexport.clips.live import LiveWindows
+from dualexport.clips.live import Ended, LiveWindows
 from dualexport.clips.pacing import Pace, Paced
 from dualexport.clips.preprocess import Frame
 from dualexport.clips.synthetic import render_pattern, write_video
@@ -211,8 +211,9 @@ def open_windows(
 
 
 def flatten(windows: LiveWindows) -> Iterator[Window]:
-    for batch in windows:
-        yield from batch
+    for gathered in windows:
+        if not isinstance(gathered, Ended):
+            yield from gathered
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from dualexport.clips import camera, ffmpeg_frames
 from dualexport.clips.addresses import parse_sources
 from dualexport.clips.camera import StreamOptions, Window
-from dualexport.clips.live import LiveWindows
+from dualexport.clips.live import Ended, LiveWindows
 from dualexport.clips.preprocess import Frame
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
@@ -68,10 +68,11 @@ def serve(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 class Windows:
-    """The windows of sources one by one, though they come in batches."""
+    """The windows of sources one by one, though they come in batches; `ended` names the cameras that have."""
 
     def __init__(self, gathered: LiveWindows) -> None:
         self.gathered = gathered
+        self.ended: list[str] = []
 
     def __enter__(self) -> Windows:
         self.gathered.__enter__()
@@ -81,8 +82,15 @@ class Windows:
         self.gathered.__exit__(*problem)
 
     def __iter__(self) -> Iterator[Window]:
-        for batch in self.gathered:
+        for batch in self.batches():
             yield from batch
+
+    def batches(self) -> Iterator[tuple[Window, ...]]:
+        for gathered in self.gathered:
+            if isinstance(gathered, Ended):
+                self.ended.append(gathered.camera)
+            else:
+                yield gathered
 
 
 def open_windows(*sources: object, notes: list[str] | None = None, most: int = 1, **options: float) -> Windows:
@@ -243,13 +251,14 @@ def test_windows_of_several_sources_come_in_batches_and_each_source_keeps_its_ow
     write_video(short, render_pattern(2, 40, 96, 128))
     names = (f"a={video}", f"b={short}", f"c={video}")
     with open_windows(*names, most=2, max_delay_seconds=5) as windows:
-        batches = list(windows.gathered)
+        batches = list(windows.batches())
     assert max(map(len, batches)) == 2
     ends: dict[str, list[int]] = {}
     for window in (window for batch in batches for window in batch):
         ends.setdefault(window.camera, []).append(window.end)
     assert ends == {"a": [15, 25, 35, 45, 55], "b": [15, 25, 35], "c": [15, 25, 35, 45, 55]}
     assert all(len({window.camera for window in batch}) == len(batch) for batch in batches)
+    assert sorted(windows.ended) == ["a", "b", "c"]
 
 
 def test_a_camera_that_is_stuck_delays_no_other_and_its_end_is_noted(video: Path) -> None:
@@ -268,6 +277,7 @@ def test_a_camera_that_is_stuck_delays_no_other_and_its_end_is_noted(video: Path
                 assert not notes  # every window of the file is there before the camera is given up
         released.set()
     assert ends == [15, 25, 35, 45, 55]
+    assert windows.ended == [str(video), address]
     assert "the other cameras go on" in notes[-1]
 
 

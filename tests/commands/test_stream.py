@@ -11,13 +11,16 @@ import threading
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from dualexport.clips.addresses import parse_sources
 from dualexport.clips.camera import StreamOptions
-from dualexport.clips.synthetic import write_dataset
+from dualexport.clips.live import Ended
+from dualexport.clips.scenes import make_scene, render_scene
+from dualexport.clips.synthetic import write_dataset, write_video
 from dualexport.core.types import Preprocessing
 from dualexport.pipeline.runners import open_runner
-from dualexport.pipeline.stream import LiveStream
+from dualexport.pipeline.stream import LiveStream, Sighting
 from support.cli import assert_refused, run
 
 
@@ -62,6 +65,27 @@ def test_windows_of_a_class_become_one_span_and_the_display_shows_each_camera(
     assert label in err
 
 
+@pytest.mark.slow
+def test_the_spans_of_a_camera_that_is_gone_do_not_wait_for_the_others(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (video,) = write_dataset(tmp_path / "videos", 1, seed=3).videos
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+    long = tmp_path / "long.mp4"
+    write_video(long, np.tile(render_scene(make_scene(3, 0)), (4, 1, 1, 1)))
+    options = ("--every", 8, "--threshold", 0.3, "--json", "--retries", 0)
+    code, out, err = run(capsys, "stream", demo, f"long={long}", f"short={video}", f"gone={address}", *options)
+    *spans, last = [json.loads(line) for line in out.splitlines()]
+    assert [span["camera"] for span in spans][:: len(spans) - 1] == ["short", "long"]
+    assert [(one["camera"], one["windows"] > 0) for one in last["summary"]] == [
+        ("long", True),
+        ("short", True),
+        ("gone", False),
+    ]
+    assert (code, "error: gone: " in err) == (1, True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
 def test_a_signal_ends_it_with_the_summary(exported: Path, number: signal.Signals) -> None:
@@ -93,6 +117,9 @@ def test_arguments_in_the_wrong_places_are_told_apart(
 ) -> None:
     code, _, err = run(capsys, "stream", exported)
     assert (code, f"{exported} is an exported network: give a source after it" in err) == (2, True)
+    (tmp_path / "videos").mkdir()
+    code, _, err = run(capsys, "stream", tmp_path / "videos")
+    assert (code, "videos is a folder: give its files as sources" in err) == (2, True)
     code, _, err = run(capsys, "stream", video, exported)
     assert (code, f"the folder comes first: {exported} {video}" in err) == (2, True)
     assert run(capsys, "stream")[0] == 2
@@ -115,7 +142,7 @@ def test_prometheus_reads_what_the_summary_says(exported: Path, video: Path) -> 
     with open_runner(exported) as runner:
         live = LiveStream(runner, sources, Preprocessing(frames=16), StreamOptions(every=16))
         with live.serve_metrics("0") as port, live:
-            assert len(list(live)) == 2
+            assert [type(one) for one in live] == [Sighting, Sighting, Ended]
             text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     (summary,) = live.summarize()
     assert summary.latency_p50_ms is not None

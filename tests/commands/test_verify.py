@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +57,9 @@ def test_labels_limits_and_what_is_compared(
     assert [check["name"] for check in report["checks"] if not check["passed"]] == ["snr_db"]
     assert (report["clips"], report["accuracy"]["top1"]["total"]) == (2, 2)
     assert report["paired"]["p_value"] == 1.0
+    assert [(one["index"], one["clips"]) for one in report["thresholds"]["classes"]] == [(7, 1), (8, 1)]
+    assert report["thresholds"]["toml"].startswith("[classes]\n")
+    assert report["thresholds"]["toml"] in unescape(page)
     assert document["reference"]["labelled"] == 2
     assert any("1 artifacts of the manifest were left out" in line for line in document["decision"]["caveats"])
 

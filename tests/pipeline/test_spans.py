@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dualexport.core.errors import DualExportError
-from dualexport.pipeline.spans import Span, SpanMerger, SpanRules, read_rules
+from dualexport.pipeline.spans import Span, SpanMerger, SpanRules, read_rules, write_rules
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,3 +119,16 @@ def test_what_are_no_rules_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_class_that_the_network_lacks_is_refused() -> None:
     with pytest.raises(DualExportError, match="no class of the network"):
         SpanMerger("door", LABELS, SpanRules(classes={"up": 0.5}))
+
+
+def test_thresholds_that_are_written_are_those_that_are_read(tmp_path: Path) -> None:
+    labels = ('say "a\\b"', "größer = []#", "twice", "twice")
+    path = tmp_path / "thresholds.toml"
+    path.write_text(write_rules({0: 0.3, 1: 0.45, 3: 0.6}, labels), encoding="utf-8")
+    rules = read_rules(path)
+    assert rules.classes == {labels[0]: 0.3, labels[1]: 0.45, "3": 0.6}
+    merger = SpanMerger("door", labels, rules)
+    assert not merger.add(0.0, 2.0, np.array([0.29, 0.44, 0.0, 0.59]))
+    assert merger.finish() == []
+    merger.add(0.0, 2.0, np.array([0.3, 0.45, 0.0, 0.6]))
+    assert [span.label for span in merger.finish()] == [labels[0], labels[1], "twice"]

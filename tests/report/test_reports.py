@@ -72,6 +72,14 @@ def test_names_are_shown_as_they_are_and_never_become_markup(document: dict[str,
     assert "<b>moving</b> left" in " ".join(page.text)
 
 
+def test_thresholds_by_class_are_a_table_and_the_lines_that_stream_reads(document: dict[str, Any]) -> None:
+    text = Page(render_html(parse(document))).text
+    assert '[classes]\n"<b>moving</b> left" = 0.42\n' in text
+    start = text.index("suggested threshold")
+    cells = [cell for cell in text[start:] if "%" in cell or "-" in cell]
+    assert cells[:6] == ["90.0% / 85.0%", *["50.0% / 100.0%"] * 2, *["90.0% / 85.0%"] * 2, "- / 0.0%"]
+
+
 def test_the_decision_comes_first_with_its_reasons(document: dict[str, Any]) -> None:
     text = " ".join(Page(render_html(parse(document))).text)
     assert text.index("Do not ship") < text.index("cosine 0.94") < text.index("Agreement with the reference")

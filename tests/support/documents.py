@@ -66,6 +66,24 @@ def make_report(artifact: str, precision: str, agreed: int, error: float, *, pas
             {"name": "cosine", "got": 1 - error / 10, "limit": 0.98, "at_least": True, "passed": passed, "remark": ""},
             {"name": "clips", "got": 200, "limit": 1, "at_least": True, "passed": True, "remark": ""},
         ],
+        "thresholds": {
+            "classes": [
+                {
+                    "index": 0,
+                    "clips": 20,
+                    "suggested": 0.42,
+                    "f1": 0.87,
+                    "precision": 0.9,
+                    "recall": 0.85,
+                    "points": [
+                        {"threshold": 0.01, "precision": 0.5, "recall": 1.0},
+                        {"threshold": 0.42, "precision": 0.9, "recall": 0.85},
+                        {"threshold": 0.8, "precision": None, "recall": 0.0},
+                    ],
+                }
+            ],
+            "toml": '[classes]\n"<b>moving</b> left" = 0.42\n',
+        },
         "failure": None,
         "passed": passed,
         "worst_clip": HOSTILE,
