@@ -38,6 +38,8 @@ MODULES = {
     "pipeline.runners": ("open_runner",),
     "pipeline.serve": ("ServedRepository", "TritonOptions", "triton"),
     "pipeline.synth": ("synth",),
+    "pipeline.tune.options": ("TuneOptions",),
+    "pipeline.tune.tune": ("Tuned", "tune"),
     "pipeline.verify.folder": ("Verified", "VerifyOptions", "verify"),
 }
 _PLACES = {name: module for module, names in MODULES.items() for name in names}
@@ -83,6 +85,9 @@ if TYPE_CHECKING:
     from .pipeline.serve import TritonOptions as TritonOptions
     from .pipeline.serve import triton as triton
     from .pipeline.synth import synth as synth
+    from .pipeline.tune.options import TuneOptions as TuneOptions
+    from .pipeline.tune.tune import Tuned as Tuned
+    from .pipeline.tune.tune import tune as tune
     from .pipeline.verify.folder import Verified as Verified
     from .pipeline.verify.folder import VerifyOptions as VerifyOptions
     from .pipeline.verify.folder import verify as verify
@@ -113,6 +118,8 @@ __all__ = [
     "ServedRepository",
     "TensorRTRelease",
     "TritonOptions",
+    "TuneOptions",
+    "Tuned",
     "Verified",
     "VerifyOptions",
     "__version__",
@@ -130,6 +137,7 @@ __all__ = [
     "quantize",
     "synth",
     "triton",
+    "tune",
     "verify",
 ]
 # End of what is written.

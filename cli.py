@@ -28,6 +28,7 @@ from .commands import (
     synth,
     triton,
     trt,
+    tune,
     verify,
 )
 from .core.errors import DualExportError
@@ -35,7 +36,7 @@ from .core.errors import DualExportError
 NAME = "dualexport"
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit codes, as a shell has them for SIGINT and SIGPIPE
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # its module is private to Typer, or Click's
-KEPT = {"verify": "what was compared so far is kept, and the same command goes on from there"}
+KEPT = dict.fromkeys(("tune", "verify"), "what was found out so far is kept, and the same command goes on from there")
 REPORT = "this is a mistake in dualexport: please report it, with what the same command prints with --debug"
 TYPES = {"int": "N", "float": "X", "path": "FILE", "str": "TEXT"}  # of an option's value, as help shows it
 
@@ -88,6 +89,7 @@ for _run, _epilog in (
     (fp8.fp8, fp8.EPILOG),
     (verify.verify, verify.EPILOG),
     (bench.bench, bench.EPILOG),
+    (tune.tune, tune.EPILOG),
     (predict.predict, predict.EPILOG),
     (stream.stream, stream.EPILOG),
     (trt.trt, trt.EPILOG),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ..core.reporter import Notify, no_notes
 from ..core.runner import TimedRunner
 from ..core.types import Artifact, TensorSpec
 from ..runtimes.tensorrt.engine_file import FORMAT, SUFFIX, read_record, rebuild_command
+from .cascade import has_cascade, open_cascade
 
 if TYPE_CHECKING:
     from ..exporter.dualformer.network import DualFormer
@@ -43,8 +45,8 @@ def choose_artifact(manifest: Manifest, runtime: Runtime) -> Artifact:
 
 
 def find_artifact(manifest: Manifest, runtime: Runtime) -> Artifact | None:
-    """The one file to run, unchanged since it was written; None for the PyTorch network."""
-    if runtime is Runtime.TORCH:
+    """The one file to run, unchanged since it was written; None for the PyTorch network, and for a cascade."""
+    if runtime is Runtime.TORCH or has_cascade(manifest.folder):
         return None
     artifact = choose_artifact(manifest, runtime)
     check_artifact(artifact)
@@ -63,8 +65,8 @@ def open_runner(
 
     `source` is a file, or an exported folder (the only one here, if it is left out) or its manifest. Of a folder
     `runtime` chooses: "onnx" the FP32 file, "tensorrt" the narrowest engine that loads here, "torch" the network that
-    all were made from. `notify` is told where a CUDA graph was asked for and cannot be captured. Raises ManifestError,
-    RunnerError and EngineError.
+    all were made from; of a cascade the files that it names. `notify` is told where a CUDA graph was asked for and
+    cannot be captured. Raises ManifestError, RunnerError and EngineError.
     """
     chosen = choose(Runtime, runtime, "runtime")
     if isinstance(source, (str, Path)) and is_file(Path(source)):
@@ -73,9 +75,11 @@ def open_runner(
         return open_artifact(source, cuda_graph=cuda_graph, notify=notify)
     manifest = source if isinstance(source, Manifest) else find_manifest(None if source is None else Path(source))
     artifact = find_artifact(manifest, chosen)
-    if artifact is None:
+    if artifact is not None:
+        return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)
+    if chosen is Runtime.TORCH:
         return open_network(manifest, checkpoint)
-    return open_artifact(artifact, cuda_graph=cuda_graph, notify=notify)
+    return open_cascade(manifest, chosen, partial(open_artifact, cuda_graph=cuda_graph, notify=notify))
 
 
 def _open_file(path: Path, cuda_graph: bool, notify: Notify) -> TimedRunner:

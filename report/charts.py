@@ -40,14 +40,16 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Markup:
     y = linear_axis([value for point in points for value in (point.low, point.high)], bottom, 48)
     marks: list[Markup] = []
     for number, point in enumerate(points):
-        left, colour = x.at(point.x), _colour(number)
+        left, series = x.at(point.x), _colour(number)
         hint = tag("title", f"{point.name}: {point.x:.3g}, {point.y:.4g}")
         marks += [
-            tag("line", x1=left, x2=left, y1=y.at(point.low), y2=y.at(point.high), class_=f"whisker {colour}"),
-            tag("circle", hint, cx=left, cy=y.at(point.y), r=6.0, class_=f"fill {colour}"),
+            tag("line", x1=left, x2=left, y1=y.at(point.low), y2=y.at(point.high), class_=f"whisker {series}"),
+            tag("circle", hint, cx=left, cy=y.at(point.y), r=6.0, class_=f"fill {series}"),
         ]
     names = [point.name for point in points]
-    return _frame(height, f"{y_title} against {x_title}", _axes(x, y, x_title, y_title), *marks, legend=names)
+    return frame_picture(
+        height, f"{y_title} against {x_title}", draw_axes(x, y, x_title, y_title), *marks, legend=names
+    )
 
 
 def lines(places: Sequence[str], series: Sequence[Series], y_title: str) -> Markup:
@@ -79,7 +81,7 @@ def lines(places: Sequence[str], series: Sequence[Series], y_title: str) -> Mark
         for at, place in enumerate(places)
         if at % step == 0
     ]
-    return _frame(height, y_title, _grid(y), *names, *marks, legend=[one.name for one in series])
+    return frame_picture(height, y_title, _grid(y), *names, *marks, legend=[one.name for one in series])
 
 
 def distribution(series: Sequence[Series], x_title: str) -> Markup:
@@ -110,7 +112,7 @@ def distribution(series: Sequence[Series], x_title: str) -> Markup:
             if tall
         ]
         marks.append(tag("line", x1=x.start, x2=x.end, y1=base, y2=base, class_="grid"))
-    return _frame(height, x_title, _ticks_below(x, row * len(series), x_title), *marks)
+    return frame_picture(height, x_title, _ticks_below(x, row * len(series), x_title), *marks)
 
 
 def dots(places: Sequence[str], series: Sequence[Series], x_title: str) -> Markup:
@@ -133,7 +135,7 @@ def dots(places: Sequence[str], series: Sequence[Series], x_title: str) -> Marku
                     tag("circle", hint, cx=x.at(value), cy=middle + beside, r=4.0, class_=f"fill {_colour(number)}")
                 )
     ticks = _ticks_below(x, 34 + row * len(places), x_title, percent=True)
-    return _frame(height, x_title, ticks, *marks, legend=[one.name for one in series])
+    return frame_picture(height, x_title, ticks, *marks, legend=[one.name for one in series])
 
 
 def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Markup:
@@ -155,10 +157,10 @@ def stacked(names: Sequence[str], parts: Sequence[Series], x_title: str) -> Mark
             )
             reached += value
     ticks = _ticks_below(x, 46 + row * len(names), x_title)
-    return _frame(height, x_title, ticks, *marks, legend=[part.name for part in parts])
+    return frame_picture(height, x_title, ticks, *marks, legend=[part.name for part in parts])
 
 
-def _frame(height: float, title: str, *children: Markup, legend: Sequence[str] = ()) -> Markup:
+def frame_picture(height: float, title: str, *children: Markup, legend: Sequence[str] = ()) -> Markup:
     """A picture with its legend on top; one of several rows makes the picture taller."""
     rows = _wrap_legend(legend)
     above = LEGEND_ROW * max(0, len(rows) - 1)
@@ -169,7 +171,8 @@ def _frame(height: float, title: str, *children: Markup, legend: Sequence[str] =
     return tag("svg", *marks, *children, viewBox=view, role="img", aria_label=title)
 
 
-def _axes(x: Axis, y: Axis, x_title: str, y_title: str) -> Markup:
+def draw_axes(x: Axis, y: Axis, x_title: str, y_title: str) -> Markup:
+    """Grid, ticks and titles."""
     title = tag("text", y_title, x=0, y=36, class_="tick")
     return join(_grid(y), _ticks_below(x, y.start, x_title), title)
 

@@ -9,8 +9,8 @@ from .bench import Scalar
 from .document import ClassScore, Decision, Document, Verification, WorstClip
 from .figures import ABSENT, class_name, number, percent
 from .markup import Markup, join, tag
+from .page import render_page, show_decision, show_table
 from .pictures import NO_LATENCY, draw_pictures, draw_sizes, draw_tradeoff, lay_out
-from .style import STYLE
 from .tables import (
     OVERVIEW_NOTE,
     Table,
@@ -26,20 +26,11 @@ THRESHOLDS_NOTE = (
     "A class counts as there from a probability of its threshold on, on every labelled clip. Suggested is the middle "
     "of the thresholds with the best F1 on these clips; `dualexport stream --thresholds FILE` reads the lines below."
 )
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render_html(document: Document) -> str:
     """The page of one network or of several."""
     title = " and ".join(name for name, _ in document.named)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{title}: verification"),
-        tag("style", Markup(STYLE)),
-    )
     decision = _show_decision(document.decision)
     if len(document.networks) == 1:
         (network,) = document.networks
@@ -48,8 +39,8 @@ def render_html(document: Document) -> str:
         details = [_show_details(name, network) for name, network in document.named]
         body = join(decision, _show_overview(document), *details)
     environment = join(tag("h2", "Environment"), _show_environment(document.networks[0]))
-    page = tag("main", tag("h1", title), body, environment, _show_manifests(document))
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', page), lang='en')}\n"
+    heading = tag("h1", title)
+    return render_page(f"{title}: verification", heading, body, environment, _show_manifests(document))
 
 
 def _show_overview(document: Document) -> Markup:
@@ -60,7 +51,7 @@ def _show_overview(document: Document) -> Markup:
         "Accuracy against size": draw_sizes(document.named),
     }
     note = tag("p", OVERVIEW_NOTE, class_="soft")
-    return join(tag("h2", overview.title), _table(overview), note, lay_out(pictures))
+    return join(tag("h2", overview.title), show_table(overview), note, lay_out(pictures))
 
 
 def _show_details(name: str, network: Verification) -> Markup:
@@ -71,7 +62,7 @@ def _show_details(name: str, network: Verification) -> Markup:
 def _show_network(network: Verification) -> Markup:
     return join(
         tag("h2", "Agreement with the reference"),
-        _table(tabulate_agreement(network)),
+        show_table(tabulate_agreement(network)),
         _show_accuracy(network),
         _show_thresholds(network),
         _show_latency(network),
@@ -104,14 +95,7 @@ def _summarize(verification: Verification) -> str:
 
 def _show_decision(decision: Decision) -> Markup:
     why = decision.reasons or ("every artifact ran, and holds every limit",)
-    caveats = tag("ul", *(tag("li", line) for line in decision.caveats), class_="caveats")
-    return tag(
-        "div",
-        tag("strong", "Ship" if decision.ship else "Do not ship"),
-        tag("ul", *(tag("li", line) for line in why)),
-        caveats if decision.caveats else None,
-        class_="decision" if decision.ship else "decision no",
-    )
+    return show_decision("Ship" if decision.ship else "Do not ship", why, decision.caveats, positive=decision.ship)
 
 
 def _show_accuracy(network: Verification) -> Markup:
@@ -119,7 +103,7 @@ def _show_accuracy(network: Verification) -> Markup:
     if not table.rows:
         return join(title, tag("p", f"Not known: {network.reference.accuracy_unknown}.", class_="absent"))
     note = "In brackets: 95% intervals. Lost and gained: videos that only the reference, only the artifact gets right."
-    return join(title, _table(table), tag("p", note, class_="soft"))
+    return join(title, show_table(table), tag("p", note, class_="soft"))
 
 
 def _show_thresholds(network: Verification) -> Markup | None:
@@ -127,7 +111,7 @@ def _show_thresholds(network: Verification) -> Markup | None:
     for report in network.reports:
         if report.thresholds is not None:
             table = tabulate_thresholds(report, network.network.labels)
-            parts += [tag("h3", report.artifact), _table(table), tag("pre", report.thresholds.toml)]
+            parts += [tag("h3", report.artifact), show_table(table), tag("pre", report.thresholds.toml)]
     return join(tag("h2", "Thresholds by class"), tag("p", THRESHOLDS_NOTE, class_="soft"), *parts) if parts else None
 
 
@@ -138,12 +122,12 @@ def _show_latency(network: Verification) -> Markup:
     warnings = [tag("p", line, class_="caveats") for line in latency.warnings]
     verdicts = [tag("p", verdict.sentence) for verdict in latency.verdicts]
     note = f"{latency.copies} In brackets the spread of the ratio over rounds; the reference is {latency.reference}."
-    return join(title, *warnings, *verdicts, _table(tabulate_latency(latency)), tag("p", note, class_="soft"))
+    return join(title, *warnings, *verdicts, show_table(tabulate_latency(latency)), tag("p", note, class_="soft"))
 
 
 def _show_limits(network: Verification) -> Markup:
     cards = [
-        tag("div", tag("h3", report.artifact), _table(tabulate_limits(report)), class_="card")
+        tag("div", tag("h3", report.artifact), show_table(tabulate_limits(report)), class_="card")
         for report in network.reports
     ]
     return tag("div", *cards, class_="grid")
@@ -186,13 +170,4 @@ def _show_clip(clip: WorstClip, labels: Sequence[str]) -> Markup:
 def _show_environment(network: Verification) -> Markup:
     facts: Mapping[str, Scalar] = {**network.environment, **network.tools}
     cells = ((name.replace("_", " "), ABSENT if value is None else str(value)) for name, value in facts.items())
-    return _table(Table("", ("", ""), tuple(cells)))
-
-
-def _table(table: Table) -> Markup:
-    header = tag("tr", *(tag("th", column) for column in table.columns))
-    rows = (
-        tag("tr", *(tag("td", cell, class_=cell if cell in ("PASS", "FAIL") else None) for cell in row))
-        for row in table.rows
-    )
-    return tag("div", tag("table", tag("thead", header), tag("tbody", *rows)), class_="scroll")
+    return show_table(Table("", ("", ""), tuple(cells)))

@@ -41,6 +41,10 @@ stroke:var(--c2)}
 stroke:var(--c5)}
 .whisker.s6,.stroke.s6{stroke:var(--c6)}.whisker.s7,.stroke.s7{stroke:var(--c7)}
 .stroke{fill:none;stroke-width:2}
+.choice{fill:var(--card);stroke:var(--soft);stroke-width:2}.choice.within{stroke:var(--c0)}
+.choice.won{fill:var(--pass);stroke:var(--pass)}.whisker.within{stroke:var(--c0)}.whisker.outside{stroke:var(--soft)}
+.whisker.won{stroke:var(--pass)}svg .name.outside{fill:var(--soft)}svg .name.won{fill:var(--pass);font-weight:600}
+.budget{stroke:var(--fail);stroke-dasharray:5 4}.front{fill:none;stroke:var(--line);stroke-width:2}
 .clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:12px}
 .clip{border:1px solid var(--line);border-radius:8px;padding:10px;font-size:13px;break-inside:avoid;min-width:0}
 .clip img{width:100%;border-radius:4px;display:block;margin-bottom:6px}

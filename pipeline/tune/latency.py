@@ -31,6 +31,7 @@ class Timed:
     milliseconds: Mapping[str, float]
     how: str
     left_out: Mapping[str, str]
+    is_estimate: bool
 
 
 def require_planner() -> None:
@@ -64,7 +65,7 @@ def estimate_latencies(
             journal.add({key: _row(known)})
         milliseconds[one.name] = known
     reporter("estimating candidates", len(candidates), len(candidates))
-    return Timed(milliseconds, ESTIMATED.format(DEVICES[device].title), left_out)
+    return Timed(milliseconds, ESTIMATED.format(DEVICES[device].title), left_out, is_estimate=True)
 
 
 def measure_latencies(
@@ -96,7 +97,7 @@ def measure_latencies(
             workshop.reporter.note(warning)
     title = "ONNX Runtime" if runtime is Runtime.ONNX else "TensorRT"
     milliseconds = {name: value for name, value in known.items() if value is not None}
-    return Timed(milliseconds, MEASURED.format(title, ROUNDS), left_out)
+    return Timed(milliseconds, MEASURED.format(title, ROUNDS), left_out, is_estimate=False)
 
 
 def _row(value: float) -> Array:

@@ -138,7 +138,7 @@ def search(
     race = _Race(trial, progress)
     within = race.drop_dominated(race.drop_slow(candidates, budget))
     least = 0
-    if budget.max_drop is not None:
+    if within and budget.max_drop is not None:
         race.finish(reference)
         least = budget.least_right(race.right(reference), trial.videos)
     by_speed = budget.latency_ms is None
@@ -244,7 +244,7 @@ class _Race:
         return sorted(left, key=lambda video: ease[video] / counts[video] if counts[video] else math.inf)
 
     def finish_nearest(self, candidates: Sequence[TimedCandidate], tried: Sequence[TimedCandidate]) -> tuple[str, ...]:
-        """Where none holds the budget: the most accurate of those fast enough, on all videos, then the fastest."""
+        """The most accurate of those fast enough, on all videos, then the fastest: for where none holds the budget."""
         best = sorted(tried, key=lambda one: (-self.most(one.name), one.speed))[:NEAREST]
         for one in best:
             self.finish(one.name)

@@ -80,7 +80,7 @@ class Workshop:
         return found, _find_file(found, candidate)
 
     def make_runnable(self, candidate: Candidate, runtime: Runtime) -> Artifact:
-        """What `runtime` runs of a candidate: the finished file, or an engine of it, built here."""
+        """The file that `runtime` runs of a candidate: the finished one, or an engine of it, built here."""
         manifest, artifact = self.make(candidate)
         if runtime is not Runtime.TENSORRT:
             return artifact
