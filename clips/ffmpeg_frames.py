@@ -45,6 +45,9 @@ class FfmpegFrames:
         with open_source(self._source, self._timeout_seconds) as (container, stream):
             first: float | None = None
             stream.thread_type = "SLICE" if self._source.is_live else "AUTO"  # frame threads hold frames back
+            if self._source.is_live and stream.codec_context.name == "h264":
+                # A camera that repeats its parameter sets before every slice has its pictures cut up by the parser.
+                stream.codec_context.options = {"flags2": "+chunks"}
             for frame in container.decode(stream):
                 seconds = time.monotonic() if frame.time is None else frame.time
                 first = seconds if first is None else first

@@ -84,18 +84,22 @@ def is_chosen(source: Source, decoder: Decoder) -> bool:
 
 def require_readable(source: Source) -> None:
     """Raise StreamError for a source that no pipeline is built for, or whose elements are not installed."""
-    elements = require_gstreamer()
+    require_gstreamer()
     if source.protocol not in ("", *RTSP, CSI):
         raise StreamError(
             f"{source.name}: no GStreamer pipeline is built for {source.protocol}://",
             fix="take --decoder ffmpeg, or write the pipeline with --pipeline",
         )
-    needed = JETSON | {"nvarguscamerasrc"} if source.protocol == CSI else SOFTWARE
-    if missing := needed - elements:
-        raise MissingDependencyError(
-            f"{source.name}: GStreamer lacks {', '.join(sorted(missing))}",
-            fix="they come with JetPack" if source.protocol == CSI else APT,
-        )
+    if source.protocol == CSI:
+        require_elements(source.name, JETSON | {"nvarguscamerasrc"}, "they come with JetPack")
+    else:
+        require_elements(source.name, SOFTWARE)
+
+
+def require_elements(what: str, needed: frozenset[str], fix: str = APT) -> None:
+    """Raise MissingDependencyError for elements that `what` needs, and that are not installed."""
+    if missing := needed - require_gstreamer():
+        raise MissingDependencyError(f"{what}: GStreamer lacks {', '.join(sorted(missing))}", fix=fix)
 
 
 def build_pipeline(

@@ -7,7 +7,7 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 
@@ -41,7 +41,7 @@ class GStreamerFrames:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
-    def __iter__(self) -> Iterator[Paced[Frame]]:
+    def __iter__(self) -> Generator[Paced[Frame]]:
         facts = self._examine()
         pipeline = build_pipeline(self._source, facts, self._pace, self._size, require_gstreamer())
         rate = Fraction(self._pace.fps) if self._pace.fps else facts.rate

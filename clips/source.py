@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..core.choices import Decoder
 from ..core.errors import ClipError, ClipNotFoundError
 from ..core.reading import FileKind, format_bytes, is_there
 from ..core.types import Array, Clip, Preprocessing
 from .arrays import read_stored_clips
+from .gstreamer_clips import show_by_gstreamer
 from .listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, Video, list_videos
 from .preprocess import resize_and_crop, sample_frames
 from .video import count_frames, read_frames
@@ -63,6 +65,13 @@ class ClipSource:
         self.views = views
         self._preprocessing = preprocessing
         self.skip_unreadable = skip_unreadable
+        self.decoder = Decoder.FFMPEG
+
+    def shown_by(self, decoder: Decoder) -> ClipSource:
+        """The same source, whose clips also have their frames as `decoder` gives them; it is for video files only."""
+        other = copy.copy(self)
+        other.decoder = decoder
+        return other
 
     def of(self, videos: Sequence[Video]) -> ClipSource:
         """The same source with other videos in it: some of them, or with other labels."""
@@ -87,11 +96,19 @@ class ClipSource:
         self.skipped = ()
         for video in self.videos:
             try:
-                yield from _read_clips(video, self._preprocessing, self.views)
+                yield from self._read_video(video)
             except ClipError as error:
                 if not self.skip_unreadable:
                     raise
                 self.skipped += (SkippedVideo(video.name, str(error)),)
+
+    def _read_video(self, video: Video) -> Iterable[Clip]:
+        clips = _read_clips(video, self._preprocessing, self.views)
+        if self.decoder is not Decoder.GSTREAMER:
+            return clips
+        if video.path.suffix.lower() in ARRAY_SUFFIXES or video.path.is_dir():
+            raise ClipError(f"{video.where}: no video, which GStreamer would decode", fix="leave --decoder out")
+        return show_by_gstreamer(video.path, tuple(clips), self._preprocessing.size)
 
     def nothing_read(self) -> ClipError:
         """The error of a source without a readable video."""

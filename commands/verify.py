@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.choices import Reference, Runtime
+from ..core.choices import Decoder, Reference, Runtime
 from . import console
 from .options import Clips, Folders, Json, LogitTolerance, SkipUnreadable, Views
 
@@ -37,6 +37,10 @@ def verify(
         Path | None, typer.Option(metavar="TOML", help="Limits by precision; see docs/verify.md for the defaults.")
     ] = None,
     tolerance: LogitTolerance = None,
+    decoder: Annotated[
+        Decoder,
+        typer.Option(help="What decodes and scales videos for the artifacts; the reference gets them as published."),
+    ] = Decoder.FFMPEG,
     skip_unreadable: SkipUnreadable = False,
     workers: Annotated[
         int | None,
@@ -86,6 +90,7 @@ def verify(
         checkpoint=checkpoint,
         limits=limits,
         tolerance=tolerance,
+        decoder=decoder,
         workers=workers,
         ray=ray,
         layers=layers,

@@ -86,7 +86,9 @@ def infer_logits(runner: Runner, clips: Sequence[Clip]) -> Array:
     for start in range(0, len(clips), batch):
         part = [take_input(clip, spec.dtype, spec.shape[1:]) for clip in clips[start : start + batch]]
         filled = part + [part[-1]] * (spec.batches[0] - len(part))
-        output = runner.infer({spec.name: np.stack(filled)})[runner.outputs[0].name]
+        # A single clip goes as it lies there: a GPU's runner copies it once, into its pinned memory.
+        feed = filled[0][np.newaxis] if len(filled) == 1 else np.stack(filled)
+        output = runner.infer({spec.name: feed})[runner.outputs[0].name]
         rows.append(output[: len(part)])
     return np.concatenate(rows)
 

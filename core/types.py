@@ -6,7 +6,7 @@ Imports nothing but the standard library and NumPy, so that every part, on every
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ class Clip:
     """One view of one video.
 
     `data` is uint8 RGB (frames, size, size, 3), or, where a source holds nothing else, float32 network input
-    (3, frames, size, size). `frame_indices` are the video's frames it was made of.
+    (3, frames, size, size). `frame_indices` are the video's frames it was made of. `shown` are the same frames as
+    another decoder gives them, where artifacts are to be compared on those; the reference gets `data`.
     """
 
     name: str
@@ -94,6 +95,12 @@ class Clip:
     preprocessing: Preprocessing
     frame_indices: tuple[int, ...] = ()
     label: str | None = None
+    shown: Array | None = None
+
+    @property
+    def as_shown(self) -> Clip:
+        """The clip as artifacts get it."""
+        return self if self.shown is None else replace(self, data=self.shown, shown=None)
 
     def network_input(self, dtype: str) -> Array:
         """The clip as an input of type `dtype`: float32 (3, frames, size, size), or the uint8 frames.

@@ -106,11 +106,11 @@ class Inference:
         except DualExportError as error:
             names = dict.fromkeys((clips[0].name, clips[-1].name))
             raise RunnerError(f"{' to '.join(names)}: {error}", fix=error.fix) from error
-        found = {}
+        found, shown = {}, [clip.as_shown for clip in clips]
         for name, runner in self._runners.items():
             if name not in self._failed or number < self._failed[name][0]:
                 try:
-                    found[name] = infer_logits(runner, clips)
+                    found[name] = infer_logits(runner, shown)
                 except DualExportError as error:
                     self._failed[name] = number, str(error)
         failures = {name: failure for name, (since, failure) in self._failed.items() if since <= number}

@@ -73,9 +73,13 @@ SELECTING_LIMITS: Mapping[Precision, Limits] = {
 }
 
 
-def choose_defaults(*, selects_tokens: bool) -> Mapping[Precision, Limits]:
-    """The limits of a network with or without token selection, where a user sets none."""
-    return SELECTING_LIMITS if selects_tokens else DEFAULT_LIMITS
+def choose_defaults(*, selects_tokens: bool, same_pixels: bool = True) -> Mapping[Precision, Limits]:
+    """The limits of a network with or without token selection, where a user sets none.
+
+    An artifact that sees other pixels than the reference is held to those of INT8, whatever its precision.
+    """
+    limits = SELECTING_LIMITS if selects_tokens else DEFAULT_LIMITS
+    return limits if same_pixels else dict.fromkeys(limits, limits[Precision.INT8])
 
 
 def override_limits(limits: Mapping[Precision, Limits], own: OwnLimits) -> Mapping[Precision, Limits]:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ...clips.synthetic import is_pattern
+from ...core.choices import Decoder
 from ...core.errors import GraphError, PlanError
 from ...core.manifest import Manifest, tool_versions
 from ...core.plain import to_plain
@@ -173,6 +174,11 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
     caveats = []
     if isinstance(clips, tuple) and all(is_pattern(clip) for clip in clips):
         caveats.append("compared on generated clips, not on videos of yours")
+    if getattr(clips, "decoder", None) is Decoder.GSTREAMER:
+        caveats.append(
+            "GStreamer decoded and scaled the clips for the artifacts, and the published preprocessing those for the "
+            "reference: differences are of both, pixels and arithmetic"
+        )
     if "PyTorch" not in comparison.reference:
         caveats.append(
             f"the reference ({comparison.reference}) is an exported file, not the trained network: an error in it "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.choices import Reference, Runtime, choose, choose_or_none
+from ...core.choices import Decoder, Reference, Runtime, choose, choose_or_none
 from ...core.errors import OptionError
 from ...core.logit_store import LogitStore
 from ...core.manifest import Manifest
@@ -33,7 +33,8 @@ class VerifyOptions:
 
     `against` names artifacts: `all`, or precisions and file names with commas between; of these, those that `runtime`
     runs. `checkpoint` says where the reference's file lies by now. `limits` is a TOML file, and `tolerance` the largest
-    logit difference in the place of its own. `workers` spread the videos over processes, or over the Ray cluster at
+    logit difference in the place of its own. `decoder` decodes and scales videos for the artifacts; the reference gets
+    the published preprocessing. `workers` spread the videos over processes, or over the Ray cluster at
     `ray`. `layers`, `bisect` and `plan` look further. `reports` (.html, .md, .json) and `junit` are written at the end.
     """
 
@@ -43,6 +44,7 @@ class VerifyOptions:
     checkpoint: Path | str | None = None
     limits: Path | str | None = None
     tolerance: float | None = None
+    decoder: Decoder | str = Decoder.FFMPEG
     workers: int | None = None
     ray: str | None = None
     layers: bool = False
@@ -141,6 +143,11 @@ def find_conflict(clips: Clips | Path | None, options: VerifyOptions) -> str | N
         return "expected outputs are those of the bundle's own clips: leave --clips out"
     if clips is None and (options.workers or options.ray or reference is Reference.STORED):
         return "--workers, --ray and --reference stored are for videos: give --clips"
+    if choose(Decoder, options.decoder, "decoder") is Decoder.GSTREAMER:
+        if clips is None:
+            return "--decoder gstreamer is for videos: give --clips"
+        if options.layers or options.bisect:
+            return "--layers and --bisect compare on the same pixels: leave --decoder out"
     if options.ray and options.ray not in ("auto", "local") and ":" not in options.ray:
         return f"{options.ray} is no address: give HOST:PORT, or auto, to --ray"
     return None
@@ -158,6 +165,7 @@ def _prepare(
     manifests = inputs.find_networks(folders)
     prepared = [_prepare_one(manifest, clips, options, own_limits, reporter) for manifest in manifests]
     prerequisites.require_tools(plan=options.plan, layers=options.layers, bisect=options.bisect)
+    prerequisites.require_decoder(choose(Decoder, options.decoder, "decoder"))
     if options.ray is not None:
         prerequisites.require_ray()
     for one in prepared:
@@ -173,9 +181,14 @@ def _prepare_one(
     artifacts = inputs.select_artifacts(manifest, options.against, runtime, reference)
     if options.against == "all":
         artifacts = skip_stale(artifacts, reporter.note)
-    allowed = override_limits(choose_defaults(selects_tokens=bool(manifest.selections)), own_limits)
+    decoder = choose(Decoder, options.decoder, "decoder")
+    same_pixels = decoder is not Decoder.GSTREAMER
+    allowed = override_limits(
+        choose_defaults(selects_tokens=bool(manifest.selections), same_pixels=same_pixels), own_limits
+    )
     limits = {artifact.path.name: limits_of(artifact, allowed, options.tolerance) for artifact in artifacts}
-    source = generate_clips(1, manifest.preprocessing) if clips is None else clips.open(manifest.preprocessing)
+    preprocessing = manifest.preprocessing
+    source = generate_clips(1, preprocessing) if clips is None else clips.open(preprocessing).shown_by(decoder)
     names = inputs.list_class_names(manifest, source, reporter)
     if names is not None:
         inputs.require_known_labels(source, names, manifest.classes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 
-from ...core.choices import Reference
+from ...clips.gstreamer import SOFTWARE, require_elements
+from ...core.choices import Decoder, Reference
 from ...core.errors import MissingDependencyError
 from ...core.extras import needing_extra, require_libraries
 from ...core.manifest import check_artifact
@@ -21,6 +22,12 @@ def require_tools(*, plan: bool, layers: bool, bisect: bool) -> None:
         require_libraries("verify --layers", "torch", "onnxruntime")
     if bisect:
         require_libraries("verify --bisect", "onnxruntime")
+
+
+def require_decoder(decoder: Decoder) -> None:
+    """Raise MissingDependencyError where a decoder, or an element that it needs for files, is not installed."""
+    if decoder is Decoder.GSTREAMER:
+        require_elements("--decoder gstreamer", SOFTWARE)
 
 
 def require_reference(job: VerifyJob, *, with_network: bool) -> None:

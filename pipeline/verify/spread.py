@@ -225,6 +225,7 @@ def _describe_run(job: VerifyJob, source: ClipSource, info: WorkerInfo) -> dict[
         "videos": str(source.path.absolute()),
         "views": source.views,
         "skip_unreadable": source.skip_unreadable,
+        "decoder": source.decoder.value,
         "batch": info.batch,
         "versions": dict(info.versions),
         "processor": info.processor,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from dualexport.clips import camera, gstreamer
@@ -20,6 +21,7 @@ from dualexport.clips.gstreamer_frames import GStreamerFrames
 from dualexport.clips.live import Ended, LiveWindows
 from dualexport.clips.pacing import Pace, Paced
 from dualexport.clips.preprocess import Frame
+from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import Decoder
 from dualexport.core.errors import MissingDependencyError, StreamError
@@ -91,6 +93,18 @@ def test_real_recordings_are_cropped_and_turned_as_published(recordings: Path) -
 
 
 @needs_gstreamer
+def test_clips_of_a_file_are_of_the_frames_that_ffmpeg_gives(brightening: Path) -> None:
+    published = list(ClipSource(brightening, CLIP, views=3))
+    shown = list(ClipSource(brightening, CLIP, views=3).shown_by(Decoder.GSTREAMER))
+    for clip, other in zip(published, shown, strict=True):
+        np.testing.assert_array_equal(clip.data, other.data)
+        assert clip.as_shown is clip
+        assert other.frame_indices == clip.frame_indices
+        frames = zip(clip.data.astype(int), other.as_shown.data, strict=True)
+        assert all(np.abs(one - seen).mean() < 3 for one, seen in frames)  # the frame before or after is 6 away
+
+
+@needs_gstreamer
 def test_windows_of_a_file_end_where_those_of_ffmpeg_do_and_no_process_stays(video: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.mp4"
     write_video(short, render_pattern(2, 9, 96, 128))
@@ -144,14 +158,22 @@ def test_a_source_may_change_its_resolution(tmp_path: Path) -> None:
 
 @needs_gstreamer
 @pytest.mark.slow
+@pytest.mark.parametrize("slices", [1, 4])
 @pytest.mark.parametrize("reader", [GStreamerFrames, FfmpegFrames])
 def test_a_network_camera_shows_the_pictures_of_its_video(
-    brightening: Path, reader: Callable[[Source, int, Pace, float], Frames]
+    brightening: Path, tmp_path: Path, reader: Callable[[Source, int, Pace, float], Frames], slices: int
 ) -> None:
-    with rtsp_cameras(brightening) as (door,):
+    sliced = tmp_path / "sliced.mp4"
+    with av.open(str(brightening)) as read_from, av.open(str(sliced), "w") as written:
+        stream = written.add_stream("libx264", rate=25, options={"x264-params": f"slices={slices}:keyint=5:bframes=0"})
+        stream.width, stream.height = 128, 96
+        for frame in read_from.decode(video=0):
+            written.mux(stream.encode(frame.reformat(format="yuv420p")))
+        written.mux(stream.encode(None))
+    with rtsp_cameras(sliced) as (door,):
         (source,) = parse_sources([door.address])
         found = list(islice(reader(source, 64, Pace(2), 20.0), 6))
-    (video,) = parse_sources([str(brightening)])
+    (video,) = parse_sources([str(sliced)])
     expected = list(FfmpegFrames(video, 64, Pace(1), 20.0))
     assert all(min(difference(one, other) for other in expected) < 3 for one in found)
 

@@ -1,4 +1,4 @@
-"""RTSP cameras on the loopback: a server process that plays a video in real time."""
+"""RTSP cameras on the loopback: a server process that plays a video in real time, parameter sets before each slice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Gst.init(None)
 server, factory = GstRtspServer.RTSPServer(), GstRtspServer.RTSPMediaFactory()
 server.set_address("127.0.0.1")
 server.set_service(sys.argv[2])
-factory.set_launch(f'( filesrc location="{sys.argv[1]}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 )')
+pay = "rtph264pay config-interval=-1 name=pay0 pt=96"
+factory.set_launch(f'( filesrc location="{sys.argv[1]}" ! qtdemux ! h264parse ! {pay} )')
 server.get_mount_points().add_factory("/camera", factory)
 assert server.attach(None)
 print(server.get_bound_port(), flush=True)

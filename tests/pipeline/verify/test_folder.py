@@ -13,11 +13,21 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from dualexport.clips import gstreamer
 from dualexport.clips.listing import Video
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import moving_patterns
 from dualexport.core.choices import Reference
-from dualexport.core.errors import CudaError, DualExportError, LabelError, ManifestError, OutputError, RunnerError
+from dualexport.core.errors import (
+    ClipError,
+    CudaError,
+    DualExportError,
+    LabelError,
+    ManifestError,
+    MissingDependencyError,
+    OutputError,
+    RunnerError,
+)
 from dualexport.core.manifest import Manifest, Weights, read_manifest
 from dualexport.core.types import Clip
 from dualexport.pipeline.clips import Clips
@@ -56,6 +66,7 @@ PREREQUISITES: dict[str, tuple[VerifyOptions, tuple[str, ...], str]] = {
     "suffix": (VerifyOptions(reports=(Path("report.pdf"),)), (), "report.pdf ends in none of"),
     "checkpoint": (VerifyOptions(checkpoint=Path("gone.pth")), (), "was made from random weights"),
     "stored": (VerifyOptions(reference="stored"), (), "reference.logits: no such file"),
+    "layers of other pixels": (VerifyOptions(decoder="gstreamer", layers=True), (), "compare on the same pixels"),
     "limits": (VerifyOptions(limits=Path("gone.toml")), (), "gone.toml"),
     "artifact": (VerifyOptions(against="int8"), (), "lists no artifact 'int8'"),
 }
@@ -128,6 +139,36 @@ def test_what_was_computed_is_dropped_when_the_reports_are_written(
     assert any(note.startswith("going on after 1 clips") for note in notes)
     assert not list(copy.glob("verify-*"))
     assert json.loads(report.read_text())["passed"]
+
+
+@pytest.mark.usefixtures("nothing_is_decoded")
+def test_a_decoder_that_is_not_there_is_named_with_the_line_that_installs_it(
+    exported: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gstreamer, "list_elements", frozenset)
+    with pytest.raises(MissingDependencyError, match=r"gst-launch-1\.0, which is not installed") as missing:
+        verify([exported], Clips(video), VerifyOptions(decoder="gstreamer"))
+    assert missing.value.fix.startswith("apt install gstreamer1.0-tools")
+
+
+@pytest.mark.skipif(not gstreamer.list_elements() >= gstreamer.SOFTWARE, reason=f"needs GStreamer: {gstreamer.APT}")
+@pytest.mark.slow
+def test_another_decoder_shows_its_pixels_to_the_artifacts_and_not_to_the_reference(
+    copy: Path, recordings: Path, tmp_path: Path
+) -> None:
+    path = recordings / "arm_wrestling.mp4"
+    options = VerifyOptions(against="fp32", decoder="gstreamer")
+    result = verify([copy], Clips(path, views=2), options)
+    (network,) = result.networks
+    (report,) = network.comparison.reports
+    assert report.clips == 2
+    assert report.largest_difference > 1e-4  # the same network on the same frames, from another scaler
+    assert report.cosine > 0.9
+    assert "logit_difference" not in [check.name for check in report.checks]
+    assert any(line.startswith("GStreamer decoded and scaled") for line in network.verification.decision.caveats)
+    with pytest.raises(ClipError, match="no video, which GStreamer would decode"):
+        np.save(tmp_path / "clips.npy", np.zeros((1, 16, 64, 64, 3), np.uint8))
+        verify([copy], Clips(tmp_path / "clips.npy"), options)
 
 
 def test_an_error_while_closing_is_noted_and_hides_no_result(

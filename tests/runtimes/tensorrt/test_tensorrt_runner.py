@@ -12,15 +12,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dualexport.clips.ring import FrameRing
 from dualexport.core.errors import CudaError, EngineError, RunnerError
 from dualexport.core.reporter import Notify, no_notes
-from dualexport.core.types import Array, TensorSpec
+from dualexport.core.runner import infer_logits
+from dualexport.core.types import Array, Clip, Preprocessing, TensorSpec
 from dualexport.runtimes.tensorrt.engine_file import EngineRecord
 from support.engines import NEEDS_TENSORRT
 
 pytest.importorskip("tensorrt", reason=NEEDS_TENSORRT)
 
 from dualexport.runtimes.tensorrt import library
+from dualexport.runtimes.tensorrt.context import ExecutionContext
 from dualexport.runtimes.tensorrt.cuda import Cuda
 from dualexport.runtimes.tensorrt.load import DeviceLayer, LoadedEngine
 from dualexport.runtimes.tensorrt.runner import TensorRTRunner
@@ -35,6 +38,10 @@ RECORD = EngineRecord("TensorRT", "10.3.0", "8.7", gpu="Orin")
 def compute(feeds: Mapping[str, Array]) -> dict[str, Array]:
     level = feeds["clip"].astype(np.float32).mean(axis=(1, 2, 3, 4))
     return {"logits": level[:, None] + np.arange(5, dtype=np.float32), "kept_frames": np.full((2, 2), 7)}
+
+
+def compute_one(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: value[:1] for name, value in compute(feeds).items()}
 
 
 def clip(level: int = 3) -> dict[str, Array]:
@@ -57,6 +64,25 @@ def open_runner(
     path: Path, engine: FakeEngine, *, cuda_graph: bool = False, notify: Notify = no_notes
 ) -> TensorRTRunner:
     return TensorRTRunner(path, RECORD, cuda_graph=cuda_graph, layer=make_layer(engine), notify=notify)
+
+
+def test_a_window_goes_from_the_ring_into_pinned_memory_without_a_copy_between(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(CLIP, shape=(1, *CLIP.shape[1:]))
+    outputs = (dataclasses.replace(LOGITS, shape=(1, 5)), dataclasses.replace(KEPT, shape=(1, 2)))
+    ring = FrameRing(4, 8)
+    for level in range(7):
+        ring.append(np.full((8, 8, 3), level, np.uint8))
+    window = Clip("door", 0, ring.newest(), Preprocessing(frames=4, size=8))
+    given: list[Array] = []
+    put = ExecutionContext.put
+    monkeypatch.setattr(
+        ExecutionContext, "put", lambda self, feeds: (given.append(feeds["clip"]), put(self, feeds))[-1]
+    )
+    with open_runner(path, FakeEngine(FakeRuntime(), ((spec,), outputs), compute_one)) as runner:
+        assert infer_logits(runner, [window]).tolist() == [[4.5 + step for step in range(5)]]
+    assert np.shares_memory(given[0], ring.newest())
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True], ids=["stream", "graph"])
