@@ -18,6 +18,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 # Libraries that report on their users unless told otherwise, which they have to be before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # PyTorch's threads sleep while they wait
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # read when OpenCV is: no picture takes gigabytes
 
 MODULES = {
@@ -30,6 +31,7 @@ MODULES = {
     "pipeline.classify": ("ClassProbability", "Prediction", "classify"),
     "pipeline.clips": ("Clips",),
     "pipeline.deepstream": ("DeepStreamApplication", "DeepStreamOptions", "deepstream"),
+    "pipeline.distill": ("DistillOptions", "Distilled", "distill"),
     "pipeline.export": ("ExportOptions", "Exported", "export"),
     "pipeline.lint": ("lint",),
     "pipeline.load": ("Network", "load", "load_demo"),
@@ -67,6 +69,9 @@ if TYPE_CHECKING:
     from .pipeline.deepstream import DeepStreamApplication as DeepStreamApplication
     from .pipeline.deepstream import DeepStreamOptions as DeepStreamOptions
     from .pipeline.deepstream import deepstream as deepstream
+    from .pipeline.distill import Distilled as Distilled
+    from .pipeline.distill import DistillOptions as DistillOptions
+    from .pipeline.distill import distill as distill
     from .pipeline.export import Exported as Exported
     from .pipeline.export import ExportOptions as ExportOptions
     from .pipeline.export import export as export
@@ -104,6 +109,8 @@ __all__ = [
     "Clips",
     "DeepStreamApplication",
     "DeepStreamOptions",
+    "DistillOptions",
+    "Distilled",
     "DualExportError",
     "ExportOptions",
     "Exported",
@@ -128,6 +135,7 @@ __all__ = [
     "bundle",
     "classify",
     "deepstream",
+    "distill",
     "export",
     "lint",
     "load",

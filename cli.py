@@ -17,6 +17,7 @@ from .commands import (
     bundle,
     console,
     deepstream,
+    distill,
     doctor,
     fp8,
     int8,
@@ -36,7 +37,9 @@ from .core.errors import DualExportError
 NAME = "dualexport"
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit codes, as a shell has them for SIGINT and SIGPIPE
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # its module is private to Typer, or Click's
-KEPT = dict.fromkeys(("tune", "verify"), "what was found out so far is kept, and the same command goes on from there")
+KEPT = dict.fromkeys(
+    ("distill", "tune", "verify"), "what was found out so far is kept, and the same command goes on from there"
+)
 REPORT = "this is a mistake in dualexport: please report it, with what the same command prints with --debug"
 TYPES = {"int": "N", "float": "X", "path": "FILE", "str": "TEXT"}  # of an option's value, as help shows it
 
@@ -85,6 +88,7 @@ app = typer.Typer(
 )
 for _run, _epilog in (
     (onnx.onnx, onnx.EPILOG),
+    (distill.distill, distill.EPILOG),
     (int8.int8, int8.EPILOG),
     (fp8.fp8, fp8.EPILOG),
     (verify.verify, verify.EPILOG),

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -110,6 +111,22 @@ class ClipSource:
             raise ClipError(f"{video.where}: no video, which GStreamer would decode", fix="leave --decoder out")
         return show_by_gstreamer(video.path, tuple(clips), self._preprocessing.size)
 
+    def list_clips(self) -> tuple[tuple[Video, int], ...]:
+        """Every clip's video and its number there, not decoded; raises ClipError for arrays that cannot be read."""
+        return tuple((video, number) for video in self.videos for number in range(self._count_clips(video)))
+
+    def read_clip(self, video: Video, number: int) -> Clip:
+        """One of the clips listed. Raises ClipError for a video that cannot be read."""
+        if video.path.suffix.lower() in ARRAY_SUFFIXES:
+            return next(islice(_read_arrays(video, self._preprocessing), number, None))
+        (clip,) = _read_clips(video, self._preprocessing, self.views, number)
+        return clip
+
+    def _count_clips(self, video: Video) -> int:
+        if video.path.suffix.lower() not in ARRAY_SUFFIXES:
+            return self.views
+        return sum(1 for _ in read_stored_clips(video.path, video.where))
+
     def nothing_read(self) -> ClipError:
         """The error of a source without a readable video."""
         return ClipError(
@@ -135,7 +152,8 @@ def _spread(videos: tuple[Video, ...], most: int | None) -> tuple[Video, ...]:
     return tuple(videos[index * len(videos) // most] for index in range(most))
 
 
-def _read_clips(video: Video, preprocessing: Preprocessing, views: int) -> Iterator[Clip]:
+def _read_clips(video: Video, preprocessing: Preprocessing, views: int, only: int | None = None) -> Iterator[Clip]:
+    """The views of a video, or `only` one of them."""
     if video.path.suffix.lower() in ARRAY_SUFFIXES:
         yield from _read_arrays(video, preprocessing)
         return
@@ -144,14 +162,15 @@ def _read_clips(video: Video, preprocessing: Preprocessing, views: int) -> Itera
     images = _list_images(video) if video.path.is_dir() else None
     index = count_frames(video.path) if images is None else None
     count = index.count if index is not None else len(images or ())
-    numbers = sample_frames(count, preprocessing.frames, preprocessing.stride, views)
-    wanted = sorted({number for view in numbers for number in view})
+    sampled = enumerate(sample_frames(count, preprocessing.frames, preprocessing.stride, views))
+    numbers = {view: indices for view, indices in sampled if only in (None, view)}
+    wanted = sorted({number for indices in numbers.values() for number in indices})
     _require_memory(len(wanted) * preprocessing.size**2 * 3, video, views)
     if index is not None:
         frames = read_frames(video.path, index, wanted, preprocessing.size)
     else:
         frames = {number: _read_image((images or ())[number], preprocessing.size) for number in wanted}
-    for view, indices in enumerate(numbers):
+    for view, indices in numbers.items():
         yield Clip(
             name=video.name,
             view=view,

@@ -62,9 +62,9 @@ def key_of(clip: Array) -> bytes:
     return sha256(np.ascontiguousarray(clip).data).digest()
 
 
-def name_store(run: Mapping[str, Any]) -> str:
+def name_store(run: Mapping[str, Any], command: str = "verify") -> str:
     """A file name that only runs with the same description have: another run does not touch what this one left."""
-    return f"verify-{sha256(_describe(run).encode()).hexdigest()[:12]}.logits"
+    return f"{command}-{sha256(_describe(run).encode()).hexdigest()[:12]}.logits"
 
 
 class LogitStore:

@@ -21,6 +21,7 @@ from ..core.errors import CheckpointError, CheckpointNotFoundError, DualExportEr
 from ..core.files import hash_file
 from ..core.reading import FileKind
 from ..core.selection import Selection, SelectionKind
+from .distilled import DistilledRecord, choose_selections, read_record
 from .dualformer.architecture import CONFIGS, DualFormerConfig
 from .dualformer.network import DualFormer
 
@@ -44,7 +45,7 @@ LISTED = 3  # parameters named per kind of mismatch
 class Checkpoint:
     """Trained parameters, in float32, and the network they belong to.
 
-    `ignored` names what the file holds that inference does not need.
+    `ignored` names what the file holds that inference does not need; `labels` are the classes where it names them.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Checkpoint:
     config: DualFormerConfig
     state: Mapping[str, Tensor]
     ignored: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 def read_checkpoint(
@@ -62,6 +64,7 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read and check a checkpoint; its size and number of classes follow from its shapes, its `selections` do not.
 
+    A distilled one says itself which selections and clips it is for; `selections` may be left out then.
     With `untrained_seed` the selectors are random, of that seed. Raises CheckpointError for a file that is missing,
     unreadable, needs code to be unpickled, is another network, or is not the `expected` size, and when it holds
     selectors that `selections` do not place, or none where they need some; SelectionError for what cannot work.
@@ -76,13 +79,25 @@ def read_checkpoint(
             f"{path.name} is a DualFormer-{config.size.value}, --model says {expected.value}",
             fix=f"use --model {config.size.value}, or leave --model out",
         )
-    config = replace(config, selections=selections)
+    record = read_record(path)
+    config = _place_student(config, record, choose_selections(path, record, selections))
     _check_selectors(path, tensors, config, untrained_seed)
     if untrained_seed is not None:
         tensors.update(draw_selectors(config, untrained_seed))
     _check_fit(path, tensors, config)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, hash_file(path), config, state, ignored)
+    return Checkpoint(path, hash_file(path), config, state, ignored, record.labels if record else ())
+
+
+def _place_student(
+    config: DualFormerConfig, record: DistilledRecord | None, selections: tuple[Selection, ...]
+) -> DualFormerConfig:
+    """The configuration with the selections, on the clips that a distilled checkpoint is for."""
+    if record is None or (record.frames, record.stride) == (config.frames, config.stride):
+        return replace(config, selections=selections)
+    return replace(
+        config, selections=selections, frames=record.frames, stride=record.stride, trained_frames=config.frames
+    )
 
 
 def build_network(checkpoint: Checkpoint) -> DualFormer:

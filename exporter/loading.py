@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,14 +19,24 @@ from .dualformer.architecture import DualFormerConfig
 from .dualformer.network import DualFormer
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A network, where its weights came from, the names that its checkpoint holds beyond it, and its classes."""
+
+    module: DualFormer
+    weights: Weights
+    ignored: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
 def load_network(
     size: ModelSize | None,
     checkpoint: Path | None,
     seed: int,
     selections: tuple[Selection, ...] = (),
     untrained_selector: bool = False,
-) -> tuple[DualFormer, Weights, tuple[str, ...]]:
-    """The network, where its weights came from, and the names that the checkpoint holds beyond it.
+) -> LoadedNetwork:
+    """The network of a checkpoint.
 
     Without a checkpoint the weights are random, of `seed` and `size`; with an untrained selector, which a checkpoint
     without selectors needs where tokens are selected, only the selectors are. Raises CheckpointError, and
@@ -36,22 +46,20 @@ def load_network(
         selector_seed = seed if untrained_selector else None
         read = read_checkpoint(checkpoint, size, selections, selector_seed)
         weights = Weights(checkpoint=checkpoint.absolute(), sha256=read.sha256, selector_seed=selector_seed)
-        return build_network(read), weights, read.ignored
+        return LoadedNetwork(build_network(read), weights, read.ignored, read.labels)
     if size is None:
         raise CheckpointError("neither a checkpoint nor a size was given", fix="pass --checkpoint or --model")
-    return build_random_network(size, seed, selections), Weights(seed=seed), ()
+    return LoadedNetwork(build_random_network(size, seed, selections), Weights(seed=seed))
 
 
-def load_demo(
-    seed: int, selections: tuple[Selection, ...] = (), untrained_selector: bool = False
-) -> tuple[DualFormer, Weights, tuple[str, ...]]:
-    """The trained network that comes with dualexport; what is returned is as `load_network` returns it.
+def load_demo(seed: int, selections: tuple[Selection, ...] = (), untrained_selector: bool = False) -> LoadedNetwork:
+    """The trained network that comes with dualexport.
 
     Raises CheckpointError for selections that it was not trained with, unless the selectors are to be random.
     """
     path = find_demo_weights(selections, untrained_selector)
-    network, weights, ignored = load_network(None, path, seed, selections, untrained_selector)
-    return network, replace(weights, demo=True), ignored
+    found = load_network(None, path, seed, selections, untrained_selector)
+    return replace(found, weights=replace(found.weights, demo=True))
 
 
 def find_checkpoint(manifest: Manifest, checkpoint: Path | None = None) -> Path | None:

@@ -86,10 +86,10 @@ def load(
 ) -> Network:
     """Load the network of a published `.pth` or a `.safetensors` file; without one, of random weights of `seed`.
 
-    Its size follows from the checkpoint. `selections` (`T0:0.5,S2:0.74`) makes it go on with a part of the tokens; a
-    checkpoint without selectors needs `untrained_selector`, which makes random ones. `labels` is a file of class
-    names, one a line. Raises CheckpointError, SelectionError, LabelError, and OptionError for what does not go
-    together.
+    Its size follows from the checkpoint. `selections` (`T0:0.5,S2:0.74`) makes it go on with a part of the tokens: a
+    distilled checkpoint says itself with which, and one without selectors needs `untrained_selector`, which makes
+    random ones. `labels` is a file of class names, one a line. Raises CheckpointError, SelectionError, LabelError, and
+    OptionError for what does not go together.
     """
     if checkpoint is None and size is None:
         raise OptionError("neither a checkpoint nor a size was given", fix="give --model, --checkpoint, or both")
@@ -98,8 +98,9 @@ def load(
     with needing_extra("onnx"):
         from ..exporter.loading import load_network
     path = None if checkpoint is None else Path(checkpoint)
-    module, weights, ignored = load_network(chosen, path, seed, parsed, untrained_selector)
-    return Network(module, weights, ignored, _read_names(labels, module))
+    found = load_network(chosen, path, seed, parsed, untrained_selector)
+    names = _read_names(labels, found.module) or found.labels
+    return Network(found.module, found.weights, found.ignored, names)
 
 
 def load_demo(
@@ -116,8 +117,9 @@ def load_demo(
     parsed = _parse_selections(selections, untrained_selector)
     with needing_extra("onnx"):
         from ..exporter import loading
-    module, weights, ignored = loading.load_demo(seed, parsed, untrained_selector)
-    return Network(module, weights, ignored, _read_names(labels, module) or read_demo_labels())
+    found = loading.load_demo(seed, parsed, untrained_selector)
+    names = _read_names(labels, found.module) or read_demo_labels()
+    return Network(found.module, found.weights, found.ignored, names)
 
 
 def _read_names(path: Path | str | None, module: DualFormer) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ HEAVY = {"av", "cv2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "ric
 
 VERBS = (
     *("load", "load_demo", "export", "quantize", "build", "verify", "bench", "plan", "lint", "bundle", "classify"),
-    *("open_runner", "synth", "triton", "deepstream"),
+    *("open_runner", "synth", "triton", "deepstream", "distill"),
 )
 
 

@@ -8,19 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from dualexport.clips.scenes import ACTIONS
-from dualexport.core.types import Preprocessing
+from dualexport.exporter.distillation.optimization import normalize
 from dualexport.exporter.dualformer.network import DualFormer, LocalAttention
-from torch import Tensor
 from training_head import TrainingHead
 
 WHOLE_BATCH = 8  # clips at once where no gradient is needed
-
-
-def normalize(clips: np.ndarray) -> Tensor:
-    """Uint8 (batch, frames, size, size, 3) -> float32 (batch, 3, frames, size, size)."""
-    values = Preprocessing()
-    scaled = (torch.from_numpy(np.array(clips)).float() - torch.tensor(values.mean)) / torch.tensor(values.std)
-    return scaled.permute(0, 4, 1, 2, 3)
 
 
 def fit_windows(network: DualFormer, size: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,23 +19,24 @@ import numpy as np
 import torch
 from augment import augment
 from cache import Rendering, open_clips
+from dualexport.clips.draws import draw_indices
 from dualexport.clips.scenes import ACTIONS
 from dualexport.core.choices import ModelSize
 from dualexport.core.files import staged_path
 from dualexport.core.manifest import name_network
 from dualexport.core.selection import parse_selections
+from dualexport.exporter.distillation.optimization import descend, follow, make_optimizer, normalize
+from dualexport.exporter.distillation.schedule import cosine_rate
+from dualexport.exporter.dualformer.fast_convolution import speed_up
 from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
 from dualexport.exporter.dualformer.perturbed_topk import sigma_at
 from dualexport.exporter.dualformer.selectors import set_sigma
-from evaluate import add_to_curve, center_features, fit_windows, measure, normalize
-from fast_convolution import speed_up
+from evaluate import add_to_curve, center_features, fit_windows, measure
 from motion_energy import init_network
 from safetensors.torch import save_file
-from torch import nn
 from torch.nn import functional
 from training_head import TrainingHead
 
-WEIGHT_DECAY = 0.02
 WARM_UP = 20  # steps
 CENTERING_CLIPS = 120
 FRESH_SCALE = 10.0  # of the learning rate: head and selectors know nothing yet, the backbone sees motion already
@@ -127,11 +127,12 @@ def start(options: argparse.Namespace) -> State:
         trained = torch.load(options.run / f"{NAME}.pt", map_location="cpu", weights_only=True)
         network.load_state_dict(trained["average"], strict=False)
     network.to(options.device)
+    fresh = [*network.cls_head.parameters(), *network.backbone.time_score_predictor.parameters()]
     state = State(
         name_network("demo", selections),
         network,
         copy.deepcopy(network).eval().requires_grad_(False),
-        make_optimizer(network),
+        make_optimizer(network, fresh, FRESH_SCALE),
     )
     path = options.run / f"{state.name}.pt"
     if path.exists():
@@ -141,17 +142,6 @@ def start(options: argparse.Namespace) -> State:
         state.phase, state.step = saved["phase"], saved["step"]
         print(f"resuming phase {state.phase} at step {state.step}", flush=True)
     return state
-
-
-def make_optimizer(network: DualFormer) -> torch.optim.Optimizer:
-    fresh = [*network.cls_head.parameters(), *network.backbone.time_score_predictor.parameters()]
-    body = [parameter for parameter in network.parameters() if not any(parameter is other for other in fresh)]
-    groups = [
-        {"params": [parameter for parameter in body if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY, "scale": 1.0},
-        {"params": [parameter for parameter in body if parameter.ndim == 1], "weight_decay": 0.0, "scale": 1.0},
-        {"params": fresh, "weight_decay": WEIGHT_DECAY, "scale": FRESH_SCALE},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
 
 
 def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
@@ -183,36 +173,17 @@ def train(state: State, phase: Phase, options: argparse.Namespace) -> None:
 def take_step(state: State, phase: Phase, clips: np.ndarray) -> tuple[float, float]:
     """One optimizer step; its clips depend on the phase and the step alone. Returns loss and share of hits."""
     random = np.random.default_rng((phase.seed, state.step))
-    count = len(clips)
-    epoch, offset = divmod(state.step * phase.batch, count // phase.batch * phase.batch)
-    order = np.random.default_rng((phase.seed, 7, epoch)).permutation(count)[offset : offset + phase.batch]
+    order = draw_indices(len(clips), phase.batch, state.step, (phase.seed, 7))
     pairs = [augment(clips[index], int(index) % len(ACTIONS), random) for index in order]
     device = next(state.network.parameters()).device
     labels = torch.tensor([label for _, label in pairs], device=device)
-    warming = min(1.0, (state.step + 1) / WARM_UP)
-    rate = phase.rate * warming * (0.5 + 0.5 * math.cos(math.pi * state.step / phase.horizon))
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
     state.network.train()
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         logits = state.network(normalize(np.stack([clip for clip, _ in pairs])).to(device))
         loss = functional.cross_entropy(logits, labels, label_smoothing=0.05)
-    state.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimizer.step()
-    follow(state.average, state.network, min(0.99, (state.step + 1) / (state.step + 10)))
+    descend(state.optimizer, loss, cosine_rate(phase.rate, state.step / phase.horizon, WARM_UP / phase.horizon))
+    follow(state.average, state.network, state.step)
     return loss.item(), (logits.argmax(1) == labels).float().mean().item()
-
-
-def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """Move the averaged weights and statistics towards the network's."""
-    with torch.no_grad():
-        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - keep)
-            else:
-                mean.copy_(value)
 
 
 def save(state: State, path: Path) -> None:

@@ -7,6 +7,8 @@ it is the expectation under noise, which has a gradient (perturbed_topk.py), unt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,12 +44,13 @@ class ScoreNetwork(nn.Module):
 
 
 class TemporalSelector(nn.Module):
-    """The `kept` best of a clip's frames, in their order; `sigma` is the noise of training."""
+    """The `kept` best of a clip's frames, in their order; `sigma` is the noise of training, `seeds` each clip's."""
 
     def __init__(self, width: int, kept: int) -> None:
         super().__init__()
         self.kept = kept
         self.sigma = INITIAL_SIGMA
+        self.seeds: tuple[int, ...] = ()
         self.score_network = ScoreNetwork(2 * width)
 
     def score(self, tokens: Tensor) -> Tensor:
@@ -64,13 +67,13 @@ class TemporalSelector(nn.Module):
         scores = self.score(tokens)
         frames = select_best(scores, self.kept)
         if self.training and self.sigma > 0:
-            indicators = mean_indicators(normalize_scores(scores), self.kept, self.sigma)
+            indicators = mean_indicators(normalize_scores(scores.float()), self.kept, self.sigma, seeds=self.seeds)
             return torch.einsum("bkt,bthwc->bkhwc", indicators, tokens), frames
         return gather_groups(tokens, frames), frames
 
 
 class SpatialSelector(nn.Module):
-    """The best square region of each frame, `side` tokens wide; `sigma` is the noise of training.
+    """The best square region of each frame, `side` tokens wide; `sigma` is the noise of training, `seeds` each clip's.
 
     The candidates ("anchors") start at every `stride`-th row and column; the best has the largest mean score.
     """
@@ -80,6 +83,7 @@ class SpatialSelector(nn.Module):
         self.side = side
         self.stride = anchor_stride(height, side)
         self.sigma = INITIAL_SIGMA
+        self.seeds: tuple[int, ...] = ()
         self.score_network = ScoreNetwork(width)
 
     def score(self, tokens: Tensor) -> Tensor:
@@ -105,7 +109,7 @@ class SpatialSelector(nn.Module):
         """The regions' mean, weighted by how often each is the best one under noise."""
         side, stride = self.side, self.stride
         batch, frames, height, width, _ = tokens.shape
-        indicators = mean_indicators(normalize_scores(scores), 1, self.sigma)
+        indicators = mean_indicators(normalize_scores(scores.float()), 1, self.sigma, seeds=self.seeds)
         weights = indicators.reshape(batch, frames, -1, 1, 1, 1)  # (batch, frames, anchors, 1, 1, 1)
         corners = [
             (top, left) for top in range(0, height - side + 1, stride) for left in range(0, width - side + 1, stride)
@@ -151,11 +155,19 @@ def gather_groups(x: Tensor, chosen: Tensor) -> Tensor:
     return gathered.reshape(groups, chosen.shape[1], *rest)
 
 
-def set_sigma(network: nn.Module, sigma: float) -> None:
-    """Set the training noise of every selector in `network`; 0 makes training select as inference does."""
-    for module in network.modules():
-        if isinstance(module, (TemporalSelector, SpatialSelector)):
-            module.sigma = sigma
+def set_sigma(network: nn.Module, sigma: float, seeds: Sequence[int] = ()) -> None:
+    """Set the training noise of every selector in `network`; 0 makes training select as inference does.
+
+    With `seeds`, one for each clip of the next batch, the noise of a clip follows from its seed alone.
+    """
+    for number, module in enumerate(list_selectors(network)):
+        module.sigma = sigma
+        module.seeds = tuple(seed + number for seed in seeds)
+
+
+def list_selectors(network: nn.Module) -> list[TemporalSelector | SpatialSelector]:
+    """The selectors of a network: those of frames, then those of regions."""
+    return [module for module in network.modules() if isinstance(module, (TemporalSelector, SpatialSelector))]
 
 
 def anchor_table(height: int, width: int, side: int, stride: int, device: torch.device) -> Tensor:

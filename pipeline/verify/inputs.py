@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -115,7 +114,6 @@ def describe_network(manifest: Manifest) -> dict[str, Any]:
 
 
 def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None) -> Runner:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep; read when PyTorch is loaded
     try:
         with needing_extra("verify"):
             network = open_network(manifest, checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,46 +11,19 @@ import pytest
 import torch
 from dualexport.clips.scenes import ACTIONS
 from dualexport.exporter.checkpoint import build_network, read_checkpoint
+from dualexport.exporter.dualformer.fast_convolution import speed_up
 from dualexport.exporter.dualformer.network import Block, DualFormer, PatchEmbed
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 
 from augment import augment
-from fast_convolution import speed_up
 from motion_energy import init_network
 from train import save_weights
 from training_head import TrainingHead
 
-TOLERANCE = 1e-5  # of the largest value
 HALF_TOLERANCE = 0.02  # of the largest logit: the weights are stored in half precision
 HEADINGS = {"moving left": (0, -1), "moving right": (0, 1), "moving up": (-1, 0), "moving down": (1, 0)}
-
-
-@pytest.mark.parametrize(
-    ("convolution", "shape"),
-    [
-        (nn.Conv3d(3, 8, (2, 4, 4), stride=(2, 4, 4)), (2, 3, 4, 8, 8)),
-        (nn.Conv3d(6, 6, (1, 7, 7), stride=(1, 7, 7), groups=6), (2, 6, 4, 15, 14)),
-        (nn.Conv3d(6, 6, 3, padding=1, groups=6), (2, 6, 8, 7, 9)),
-    ],
-    ids=["patches", "reducing", "depth-wise"],
-)
-def test_fast_convolutions_have_the_same_values_and_gradients(convolution: nn.Conv3d, shape: tuple[int, ...]) -> None:
-    fast = speed_up(nn.Sequential(copy.deepcopy(convolution)))
-    results = []
-    for network in (convolution, fast):
-        clip = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        out = network(clip)
-        (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
-        results.append((out, clip.grad, *(parameter.grad for parameter in network.parameters())))
-    for wanted, found in zip(*results, strict=True):
-        assert (wanted - found).abs().max() <= TOLERANCE * wanted.abs().max()
-
-
-def test_a_convolution_without_a_fast_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="no fast form"):
-        speed_up(nn.Sequential(nn.Conv3d(4, 4, 3)))
 
 
 def test_the_folded_head_computes_what_the_trained_one_does() -> None:

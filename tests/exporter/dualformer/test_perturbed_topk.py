@@ -111,3 +111,11 @@ def test_a_selector_learns_to_find_the_informative_frame() -> None:
         optimizer.step()
     assert before < 0.3
     assert found() > 0.95
+
+
+def test_the_noise_of_a_seeded_part_does_not_depend_on_the_others() -> None:
+    scores = torch.rand(4, 6)
+    whole = mean_indicators(scores, 2, SIGMA, 20, seeds=(5, 9))
+    for part, seed in ((slice(2), 5), (slice(2, 4), 9)):
+        assert torch.equal(whole[part], mean_indicators(scores[part], 2, SIGMA, 20, seeds=(seed,)))
+    assert not torch.equal(whole, mean_indicators(scores, 2, SIGMA, 20, seeds=(5, 8)))
