@@ -1,16 +1,15 @@
-"""The linear layers that are computed in 8 bits: chosen by a rule, or by estimated costs of compiled plans."""
+"""The linear layers that are computed in 8 bits: chosen by a rule, or by the times of compiled choices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.errors import QuantizationError
 from .linear_layers import LinearLayer
 
 ATTENDED = ("qkv", "q", "kv")
 MLP = ("fc1", "fc2")  # what is between them is written in 8 bits only where both are
-LEAST_GAIN_MS = 1e-5  # of the estimate: what a change has to save
 
 StageTimes = Mapping[str, float]  # milliseconds by stage of the network, "" for what is in none
 TimeStages = Callable[[frozenset[str]], StageTimes]
@@ -31,7 +30,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupGain:
-    """The milliseconds of the estimate that a group saves in 8 bits, with the rest of the choice as it is."""
+    """The milliseconds that a group saves in 8 bits, with the rest of the choice as it is."""
 
     group: str
     chosen: bool
@@ -40,12 +39,16 @@ class GroupGain:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The layers to compute in 8 bits; where plans decided, both estimates and what each group saves or costs."""
+    """The layers to compute in 8 bits; where times decided, both and what each group saves or costs.
+
+    The times are those of all in FP16 and of this choice: estimates, or measured on `gpu`.
+    """
 
     layers: frozenset[str]
     rest_ms: float | None = None
     placed_ms: float | None = None
     gains: tuple[GroupGain, ...] = ()
+    gpu: str | None = None
 
 
 def free_layers(layers: Sequence[LinearLayer]) -> frozenset[str]:
@@ -71,42 +74,44 @@ def _kind(layer: LinearLayer) -> str:
     return layer.name.rpartition(".")[2]
 
 
-def search_placement(layers: Sequence[LinearLayer], time_stages: TimeStages) -> Placement:
-    """The choice from which no change of a group lowers the estimate; `time_stages` estimates a choice of layers.
+def search_placement(layers: Sequence[LinearLayer], time_stages: TimeStages, least_gain: float) -> Placement:
+    """The choice from which no change of a group lowers the time; `time_stages` tells that of a choice of layers.
 
-    Stages hardly depend on each other, so one plan tells of a change in each of them. The search starts with the
-    best of four choices in every stage: nothing, what is free, that and the MLPs, everything. Raises
-    QuantizationError where nothing pays.
+    A group that saves no more than the share `least_gain` of the unquantized time is not worth 8 bits. Stages hardly
+    depend on each other, so one plan tells of a change in each of them. The search starts with the best of four choices
+    in every stage: nothing, what is free, that and the MLPs, everything. Raises QuantizationError where nothing pays.
     """
-    groups, search = group_layers(layers), _Search(time_stages, {})
-    free, all_layers = free_layers(layers), frozenset(layer.name for layer in layers)
+    groups, free, nothing = group_layers(layers), free_layers(layers), frozenset[str]()
     mlps = frozenset(name for group in groups if group.kind == "+".join(MLP) for name in group.layers)
-    nothing: frozenset[str] = frozenset()
-    starts = (nothing, free, free | mlps, all_layers)
-    best = min((*starts, search.combine(groups, starts)), key=search.total)
+    starts = (nothing, free, free | mlps, frozenset(layer.name for layer in layers))
+    search = _Search(groups, time_stages)
+    search.price_ms = least_gain * search.total(nothing)
+    best = min((*starts, search.combine(starts)), key=search.cost)
     while True:
-        gains = search.list_gains(groups, best)
-        change = search.flip_best(groups, gains)
-        tried = (best ^ change, *(_flip(groups, best, kind) for kind in _list_kinds(groups)))
-        better = min(tried, key=search.total)
-        if search.total(better) > search.total(best) - LEAST_GAIN_MS:
+        gains = search.list_gains(best)
+        tried = (best ^ search.flip_best(gains), *(search.flip(best, kind) for kind in search.kinds))
+        better = min(tried, key=search.cost)
+        if search.cost(better) >= search.cost(best):
             break
         best = better
-    rest_ms, placed_ms = search.total(nothing), search.total(best)
-    if placed_ms > rest_ms - LEAST_GAIN_MS:
+    rest_ms = search.total(nothing)
+    if not best:
         raise QuantizationError(
-            f"no linear layer is worth 8 bits there: {rest_ms:.3f} ms estimated without any",
+            f"no linear layer is worth 8 bits there: {rest_ms:.3f} ms without any",
             fix="keep the FP16 file, or ask for --place free or all",
         )
-    return Placement(best, rest_ms, placed_ms, tuple(sorted(gains, key=lambda gain: gain.saved_ms, reverse=True)))
+    by_gain = sorted(gains, key=lambda gain: gain.saved_ms, reverse=True)
+    return Placement(best, rest_ms, search.total(best), tuple(by_gain))
 
 
 @dataclass(slots=True)
 class _Search:
-    """Estimates of the choices that were looked at, each made once."""
+    """Times of the choices that were looked at, each asked for once; a group in 8 bits has a price besides."""
 
+    groups: tuple[LayerGroup, ...]
     time_stages: TimeStages
-    known: dict[frozenset[str], StageTimes]
+    price_ms: float = 0.0
+    known: dict[frozenset[str], StageTimes] = field(default_factory=dict)
 
     def times(self, chosen: frozenset[str]) -> StageTimes:
         if chosen not in self.known:
@@ -116,38 +121,41 @@ class _Search:
     def total(self, chosen: frozenset[str]) -> float:
         return sum(self.times(chosen).values())
 
-    def combine(self, groups: Collection[LayerGroup], choices: Collection[frozenset[str]]) -> frozenset[str]:
+    def cost(self, chosen: frozenset[str]) -> float:
+        """The time of a choice, and the price of its groups."""
+        return self.total(chosen) + self.price_ms * sum(group.layers <= chosen for group in self.groups)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(group.kind for group in self.groups))
+
+    def combine(self, choices: Collection[frozenset[str]]) -> frozenset[str]:
         """In every stage what the choice has there that is the fastest there."""
         fastest = {
             stage: min(choices, key=lambda chosen: self.times(chosen).get(stage, 0.0))
-            for stage in {group.stage for group in groups}
+            for stage in {group.stage for group in self.groups}
         }
-        return frozenset().union(*(group.layers & fastest[group.stage] for group in groups))
+        return frozenset().union(*(group.layers & fastest[group.stage] for group in self.groups))
 
-    def list_gains(self, groups: Sequence[LayerGroup], best: frozenset[str]) -> tuple[GroupGain, ...]:
+    def flip(self, chosen: frozenset[str], kind: str) -> frozenset[str]:
+        """The choice in which every stage has the other opinion of the layers of this kind; groups are whole."""
+        return chosen ^ frozenset().union(*(group.layers for group in self.groups if group.kind == kind))
+
+    def list_gains(self, best: frozenset[str]) -> tuple[GroupGain, ...]:
         """The saving of each group: one plan for each kind, in which all stages change their mind about it."""
         gains = []
-        for group in groups:
-            other = self.times(_flip(groups, best, group.kind)).get(group.stage, 0.0)
+        for group in self.groups:
+            other = self.times(self.flip(best, group.kind)).get(group.stage, 0.0)
             change = other - self.times(best).get(group.stage, 0.0)
             chosen = group.layers <= best
             gains.append(GroupGain(group.name, chosen, change if chosen else -change))
         return tuple(gains)
 
-    def flip_best(self, groups: Sequence[LayerGroup], gains: Sequence[GroupGain]) -> frozenset[str]:
-        """The layers to change: in each stage those of the group whose change saves most there, if one does."""
+    def flip_best(self, gains: Sequence[GroupGain]) -> frozenset[str]:
+        """The layers to change: in each stage those of the group whose change lowers the cost most, if one does."""
         changes: dict[str, tuple[float, LayerGroup]] = {}
-        for group, gain in zip(groups, gains, strict=True):
-            saved = -gain.saved_ms if gain.chosen else gain.saved_ms
-            if saved > max(LEAST_GAIN_MS, changes[group.stage][0] if group.stage in changes else 0.0):
-                changes[group.stage] = saved, group
+        for group, gain in zip(self.groups, gains, strict=True):
+            worth = self.price_ms - gain.saved_ms if gain.chosen else gain.saved_ms - self.price_ms
+            if worth > (changes[group.stage][0] if group.stage in changes else 0.0):
+                changes[group.stage] = worth, group
         return frozenset().union(*(group.layers for _, group in changes.values()))
-
-
-def _list_kinds(groups: Sequence[LayerGroup]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(group.kind for group in groups))
-
-
-def _flip(groups: Sequence[LayerGroup], chosen: frozenset[str], kind: str) -> frozenset[str]:
-    """The choice in which every stage has the other opinion of the layers of this kind; groups are whole."""
-    return chosen ^ frozenset().union(*(group.layers for group in groups if group.kind == kind))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ..core.choices import Precision
 from ..pipeline.calibrate import USUAL_CLIPS
-from ..pipeline.clips import Clips as ClipsOf
 from ..pipeline.quantize import QuantizeOptions
 from .int8 import (
     CalibrationClips,
@@ -47,5 +46,4 @@ def fp8(
         device=device,
         precision=Precision.FP8,
     )
-    source = ClipsOf(clips, views, skip_unreadable, max_clips) if clips is not None else None
-    run_quantize(folder, source, options, as_json=as_json)
+    run_quantize(folder, clips, (views, skip_unreadable, max_clips), options, as_json=as_json)

@@ -67,12 +67,11 @@ PlaceOption = Annotated[
     typer.Option("--place", help="Layers to quantize. Default: free, what costs no kernel and no byte on any device."),
 ]
 PlaceDevice = Annotated[
-    DeviceName | None,
+    str | None,
     typer.Option(
-        "--device",
         metavar="DEVICE",
-        help="Quantize the layers that pay on this device, by TensorRT's plans: "
-        f"{', '.join(name.value for name in DeviceName)}.",
+        help="Quantize the layers that pay on this device: on the GPU of this machine as measured (here), on others by "
+        f"TensorRT's plans ({', '.join(name.value for name in DeviceName)}).",
     ),
 ]
 
@@ -98,16 +97,17 @@ def int8(
 
     Ranges and weights are measured on clips, and kept in DIR/calibration.json and .safetensors for the next run.
     """
-    kept = tuple(keep_fp16 or ())
-    options = QuantizeOptions(method, base.value, kept, sensitivity, target_agreement, place, device)
-    source = ClipsOf(clips, views, skip_unreadable, max_clips) if clips is not None else None
-    run_quantize(folder, source, options, as_json=as_json)
+    options = QuantizeOptions(method, base.value, tuple(keep_fp16 or ()), sensitivity, target_agreement, place, device)
+    run_quantize(folder, clips, (views, skip_unreadable, max_clips), options, as_json=as_json)
 
 
-def run_quantize(folder: Path | None, clips: ClipsOf | None, options: QuantizeOptions, *, as_json: bool) -> None:
-    """Quantize, and print what was made."""
+def run_quantize(
+    folder: Path | None, clips: Path | None, taken: tuple[int, bool, int], options: QuantizeOptions, *, as_json: bool
+) -> None:
+    """Quantize, and print what was made; `taken` are the views, whether to skip, and the most of the clips."""
+    source = None if clips is None else ClipsOf(clips, *taken)
     with console.show_progress() as reporter:
-        quantized = quantize(folder, clips, options, progress=reporter.progress, notify=reporter.note)
+        quantized = quantize(folder, source, options, progress=reporter.progress, notify=reporter.note)
     if as_json:
         console.print_json(_summarize(quantized))
     else:
@@ -163,12 +163,17 @@ def print_quantized(quantized: Quantized) -> None:
 
 
 def _print_placement(placement: Placement, word: str, device: str) -> None:
-    """Print what each group of layers saves or costs on the device, where plans decided."""
+    """Print what each group of layers saves or costs on the device, where times decided."""
     if placement.rest_ms is None or placement.placed_ms is None:
         return
     rows = [(gain.group, word if gain.chosen else "FP16", f"{gain.saved_ms:+.3f}") for gain in placement.gains]
-    console.print_table(f"Placed by plans for {device}", ("layers", "chosen", f"ms that {word} saves"), rows)
-    console.print_text(
-        f"estimated {placement.placed_ms:.2f} ms instead of {placement.rest_ms:.2f} in FP16 on {device}: "
-        f"{placement.rest_ms / placement.placed_ms:.2f}x as fast. An estimate, not a measurement."
+    by = f"plans for {device}" if placement.gpu is None else f"layer times on this {placement.gpu}"
+    console.print_table(f"Placed by {by}", ("layers", "chosen", f"ms that {word} saves"), rows)
+    figures = (
+        f"{placement.placed_ms:.2f} ms instead of {placement.rest_ms:.2f} in FP16 on {placement.gpu or device}: "
+        f"{placement.rest_ms / placement.placed_ms:.2f}x as fast"
     )
+    if placement.gpu is None:
+        console.print_text(f"estimated {figures}. An estimate, not a measurement.")
+    else:
+        console.print_text(f"measured {figures}, engines of both in turns.")

@@ -1,10 +1,9 @@
-"""Choose the linear layers that become INT8 or FP8: by a rule, or by what compiled plans cost on a device."""
+"""Choose the linear layers that become INT8 or FP8: by a rule, or by what pays on a device."""
 
 from __future__ import annotations
 
-import re
+import itertools
 import tempfile
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,16 @@ from ..core.types import Artifact
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from ..calibration.linear_layers import LinearLayer
     from ..calibration.placement import Placement
-    from ..runtimes.plans.devices import Device
-    from ..runtimes.plans.plan import EnginePlan
+    from .stage_times import EstimatedTimes, MeasuredTimes
 
-_STAGE = re.compile(r"blocks\.(\d+)\.")
+HERE = "here"  # the GPU of this machine, as a device to place for
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The choice of layers to quantize: by a rule, or, with Place.DEVICE, by what pays on `device`."""
+    """The choice of layers to quantize: by a rule, or, with Place.DEVICE, by what pays on `device`; None is here."""
 
     place: Place
     device: DeviceName | None = None
@@ -39,34 +38,52 @@ class Target:
         Raises OptionError for options that contradict each other.
         """
         wanted = None if place is None else choose(Place, place, "place")
-        named = None if device is None else choose(DeviceName, device, "device")
-        if named is None:
+        if device is None:
             if wanted is Place.DEVICE:
                 raise OptionError("placing by device needs one", fix="give --device, or --place free or all")
             return cls(wanted or (Place.FREE if base is Precision.FP16 else Place.ALL))
+        target = cls(Place.DEVICE, None if device == HERE else choose(DeviceName, device, f"device, nor {HERE!r}"))
         if wanted not in (None, Place.DEVICE):
             raise OptionError(
-                f"--place {wanted.value} asks no device, and --device {named.value} names one", fix="give one of both"
+                f"--place {wanted.value} asks no device, and --device {target.name} names one", fix="give one of both"
             )
         if base is not Precision.FP16:
             raise OptionError("layers are placed by device in files for GPUs", fix="leave --device or --base out")
-        return cls(Place.DEVICE, named)
+        return target
 
     def require(self, precision: Precision) -> None:
         """Ask for what the search will need: a TensorRT to plan with, and a device that computes in `precision`.
 
-        Raises MissingDependencyError, and PlanError for FP8 on a device without it.
+        Raises MissingDependencyError, PlanError or EngineError for FP8 on a device without it, CudaError without a GPU.
         """
-        if self.device is not None:
+        if self.place is not Place.DEVICE:
+            return
+        if self.device is None:
+            from ..runtimes.tensorrt.gpu_here import GpuHere
+
+            GpuHere(Path()).require(precision)
+        else:
             from ..runtimes.plans.devices import DEVICES
             from ..runtimes.tensorrt import library  # noqa: F401
 
             DEVICES[self.device].peak_tops(precision)
 
+    def open_timer(self, folder: Path, reporter: Reporter) -> EstimatedTimes | MeasuredTimes:
+        """Times stages on the device; here, with the kernels' timings that are kept in `folder`."""
+        from .stage_times import EstimatedTimes, MeasuredTimes
+
+        if self.device is not None:
+            return EstimatedTimes(self.device)
+        from ..runtimes.tensorrt.gpu_here import GpuHere
+
+        return MeasuredTimes(GpuHere(folder), reporter)
+
     @property
     def name(self) -> str:
-        """`all`, `free`, or the device's name."""
-        return self.device.value if self.device else self.place.value
+        """`all`, `free`, `here`, or the device's name."""
+        if self.place is not Place.DEVICE:
+            return self.place.value
+        return HERE if self.device is None else self.device.value
 
 
 def place_layers(
@@ -74,55 +91,51 @@ def place_layers(
 ) -> Placement:
     """Choose among the linear layers `allowed` of the folded graph `base`: all, what is free, or what pays on a device.
 
-    For a device the installed TensorRT plans one choice after the other, without a GPU, and scales play no part in it.
-    Raises QuantizationError where no layer is worth it there, MissingDependencyError without a TensorRT.
+    For a device one choice after the other is compiled and timed, and scales play no part in it: of the table, by
+    estimates of the installed TensorRT's plans, without a GPU; here, as measured. Raises QuantizationError where no
+    layer is worth it there, MissingDependencyError without a TensorRT.
     """
-    from ..calibration.calibrate import draft_calibration
     from ..calibration.linear_layers import find_layers
-    from ..calibration.placement import Placement, StageTimes, free_layers, search_placement
-    from ..calibration.qdq import quantize_graph
+    from ..calibration.placement import Placement, free_layers, search_placement
     from ..graphs.load import load_graph
 
     model = load_graph(base.path)
     layers = find_layers(model)
     choices = [layer for layer in layers if layer.name in allowed]
-    if target.device is None:
+    if target.place is not Place.DEVICE:
         chosen = free_layers(choices) if target.place is Place.FREE else frozenset(allowed)
         if not chosen:
             raise QuantizationError("every linear layer is kept: nothing is left to quantize", fix="keep fewer layers")
         return Placement(chosen)
-    from ..runtimes.plans.devices import DEVICES
-
-    device, draft, plans = DEVICES[target.device], draft_calibration(layers, precision), 0
-    every_layer = frozenset(layer.name for layer in layers)
-
-    def time_stages(chosen: frozenset[str]) -> StageTimes:
-        nonlocal plans
-        plans += 1
-        reporter(f"placing {precision.value.upper()} for {target.name}: plan {plans}")
-        return _time_stages(quantize_graph(model, layers, draft, every_layer - chosen) if chosen else model, device)
-
-    return search_placement(choices, time_stages)
-
-
-def _time_stages(model: ModelProto, device: Device) -> dict[str, float]:
-    import onnx
-
-    from ..runtimes.plans.devices import estimate
-    from .plan import plan_onnx
-
+    timer = target.open_timer(base.path.parent, reporter)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "placed.onnx"
-        onnx.save(model, path)
-        plan = plan_onnx(path)
-    return sum_stages(plan, estimate(plan, device).layers_ms)
+        trials = _Trials(model, layers, precision, Path(folder) / "placed.onnx")
+        tried = itertools.count(1)
+
+        def time_stages(chosen: frozenset[str]) -> dict[str, float]:
+            reporter(f"placing {precision.value.upper()} for {target.name}: plan {next(tried)}")
+            return timer.time_stages(trials.write(chosen))
+
+        return timer.confirm(search_placement(choices, time_stages, timer.least_gain), trials.write)
 
 
-def sum_stages(plan: EnginePlan, layers_ms: Collection[float]) -> dict[str, float]:
-    """The times of a plan's layers by stage; a layer that names none counts to the stage of the one before it."""
-    stage, times = "", defaultdict[str, float](float)
-    for layer, milliseconds in zip(plan.layers, layers_ms, strict=True):
-        named = [found[1] for origin in layer.origins if (found := _STAGE.match(origin))]
-        stage = named[-1] if named else stage
-        times[stage] += milliseconds
-    return dict(times)
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """The graph with any choice of its layers in 8 bits, in one file after the other."""
+
+    model: ModelProto
+    layers: tuple[LinearLayer, ...]
+    precision: Precision
+    path: Path
+
+    def write(self, chosen: frozenset[str]) -> Path:
+        """Write the graph with these layers in 8 bits, by scales that were measured on nothing."""
+        import onnx
+
+        from ..calibration.calibrate import draft_calibration
+        from ..calibration.qdq import quantize_graph
+
+        draft = draft_calibration(self.layers, self.precision)
+        kept = frozenset(layer.name for layer in self.layers) - chosen
+        onnx.save(quantize_graph(self.model, self.layers, draft, kept) if chosen else self.model, self.path)
+        return self.path

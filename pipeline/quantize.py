@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import DeviceName, Graph, Method, Place, Precision, choose
+from ..core.choices import DeviceName, Method, Place, Precision, choose
 from ..core.errors import OptionError
 from ..core.extras import require_libraries
-from ..core.files import hash_file, staged_set
-from ..core.manifest import Manifest, add_artifacts, find_manifest, tool_versions
+from ..core.manifest import Manifest, find_manifest
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.types import Artifact, Clip
 from .calibrate import USUAL_CLIPS, FoldedGraphs, measure, quantize_file, reuse_calibration
 from .clips import Clips, list_skipped, note_skipped
 from .latency import read_verdicts
-from .parity import Proof, compare_with, require_parity
 from .placement import Target, place_layers
+from .quantized_file import Work, write_quantized
 from .runners import open_artifact
 from .sensitivity import SENSITIVITY_CLIPS, find_fewest_kept, measure_agreement, open_graph
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from ..report.bench import Verdict
     from ..verification.tally import ComparisonReport
 
-PROOF_CLIPS = 4
 HELD_OUT = 5  # each so many-th video is kept from calibration when a target is to be reached on unseen clips
 
 
@@ -39,13 +37,12 @@ HELD_OUT = 5  # each so many-th video is kept from calibration when a target is 
 class QuantizeOptions:
     """The choice of ranges, and of the layers that stay unquantized, in `base`: FP16 for GPUs, FP32 for CPUs.
 
-    `precision` is INT8, or FP8 (E4M3) for GPUs from Ada and Hopper on.
-    `place` says which layers are quantized at all: what is free, or, where `device` is given, what pays there by its
-    compiled plans; in a file for CPUs all.
-    `method` None is percentile, of FP8 max, or that of a stored calibration. `keep` are patterns of layers left
-    unquantized. With
-    `sensitivity` the layers are ranked by their share of the output's error. For `target_agreement` the fewest of the
-    worst are kept, until the best class agrees with FP32 on this share of clips, a fifth of the videos, held out.
+    `precision` is INT8, or FP8 (E4M3) for GPUs from Ada and Hopper on. `place` says which layers are quantized at all:
+    what is free, or, where `device` is given, what pays there, by compiled plans on a device of the table, by measured
+    times on "here"; in a file for CPUs all. `method` None is percentile, of FP8 max, or that of a stored calibration.
+    `keep` are patterns of layers left unquantized. With `sensitivity` the layers are ranked by their share of the
+    output's error. For `target_agreement` the fewest of the worst are kept, until the best class agrees with FP32 on
+    this share of clips, a fifth of the videos, held out.
     """
 
     method: Method | str | None = None
@@ -62,7 +59,7 @@ class QuantizeOptions:
 class Quantized:
     """The INT8 or FP8 file, the calibration behind it, the layers kept, and how close it comes to FP32 on clips.
 
-    `placement` has the layers that are INT8, and, where plans for a device decided, what they gain and cost there.
+    `placement` has the layers that are INT8, and, where times on a device decided, what they gain and cost there.
     `compared_with` is the FP32 file. `work_shares` are the shares of the graph's multiply-accumulates by precision.
     `ranking` has the layers by their share of the output's error, the worst first, where it was asked for.
     `verdicts` say whether INT8 is worth it, by what `bench` measured of this very file.
@@ -103,36 +100,25 @@ def quantize(
     source, held_out = _open_clips(manifest, clips, options)
     work, reused = _calibrate(manifest, source, options, reporter)
     note_skipped(source or (), reporter)
-    skipped = list_skipped(source or ())
     ranking: tuple[LayerNoise, ...] = ()
     if source is not None and (options.sensitivity or held_out is not None):
         ranking = _rank(work, source, reporter)
     if held_out is not None and options.target_agreement is not None:
         work = _keep_worst(work, ranking, held_out, options.target_agreement, reporter)
-    made = _write(manifest, work, source, reporter)
-    verdicts = read_verdicts(find_manifest(manifest.folder), (made.artifact.sha256,), reporter)
-    return replace(made, reused=reused, ranking=ranking, skipped=skipped, verdicts=verdicts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A graph to be made: of which graphs, with which scales and weights, and without which layers."""
-
-    graphs: FoldedGraphs
-    calibration: Calibration
-    kept: frozenset[str]
-    target: Target
-    placement: Placement
-
-    @property
-    def unquantized(self) -> frozenset[str]:
-        return frozenset(layer.name for layer in self.graphs.layers) - self.placement.layers
-
-    def keep(self, kept: frozenset[str], reporter: Reporter) -> _Work:
-        """The same with these layers kept: those that are left in INT8 are placed again."""
-        left = self.placement.layers - kept
-        placement = place_layers(self.graphs.base, left, self.target, self.calibration.precision, reporter)
-        return replace(self, kept=kept, placement=placement)
+    written = write_quantized(manifest, work, source, reporter)
+    return Quantized(
+        artifact=written.artifact,
+        calibration=work.calibration,
+        kept=tuple(sorted(work.kept)),
+        placement=work.placement,
+        work_shares=written.work_shares,
+        compared_with=work.graphs.reference.path.name,
+        report=written.report,
+        reused=reused,
+        ranking=ranking,
+        skipped=list_skipped(source or ()),
+        verdicts=read_verdicts(find_manifest(manifest.folder), (written.artifact.sha256,), reporter),
+    )
 
 
 def _check_options(options: QuantizeOptions, clips: Clips | None) -> None:
@@ -174,7 +160,7 @@ def _open_clips(
 
 def _calibrate(
     manifest: Manifest, clips: ClipSource | None, options: QuantizeOptions, reporter: Reporter
-) -> tuple[_Work, bool]:
+) -> tuple[Work, bool]:
     """The graphs with the stored calibration (True) or a new one, without the layers that the options keep."""
     from ..calibration.linear_layers import match_layers
 
@@ -190,13 +176,13 @@ def _calibrate(
     placement = place_layers(graphs.base, allowed, target, precision, reporter)
     if stored is not None:
         reporter.note(f"used the calibration in {manifest.folder}, of the same graph")
-        return _Work(graphs, stored, kept, target, placement), True
+        return Work(graphs, stored, kept, target, placement), True
     assert clips is not None
     calibration = measure(graphs, clips, method, precision, reporter)
-    return _Work(graphs, calibration, kept, target, placement), False
+    return Work(graphs, calibration, kept, target, placement), False
 
 
-def _rank(work: _Work, clips: Iterable[Clip], reporter: Reporter) -> tuple[LayerNoise, ...]:
+def _rank(work: Work, clips: Iterable[Clip], reporter: Reporter) -> tuple[LayerNoise, ...]:
     """The share of the output's error of each linear layer, on the first clips; the worst first."""
     from ..calibration.sensitivity import rank_layers
 
@@ -206,8 +192,8 @@ def _rank(work: _Work, clips: Iterable[Clip], reporter: Reporter) -> tuple[Layer
 
 
 def _keep_worst(
-    work: _Work, ranking: Sequence[LayerNoise], held_out: Iterable[Clip], target: float, reporter: Reporter
-) -> _Work:
+    work: Work, ranking: Sequence[LayerNoise], held_out: Iterable[Clip], target: float, reporter: Reporter
+) -> Work:
     """The same work with the fewest of the worst layers kept that it takes to agree with FP32 on `held_out`."""
     from ..runtimes.stored_runner import CachedRunner
 
@@ -220,77 +206,3 @@ def _keep_worst(
         placed = [noise for noise in ranking if noise.layer in work.placement.layers]
         unquantized = find_fewest_kept(placed, work.unquantized, agree, target, reporter)
     return work.keep(work.kept | (unquantized - work.unquantized), reporter)
-
-
-def name_quantized(manifest: Manifest, precision: Precision, base: Precision) -> str:
-    """`dualformer-b.int8.onnx` for GPUs; `dualformer-b.int8-fp32.onnx`, whose rest is FP32, for CPUs."""
-    return f"{manifest.name}.{precision.value}{'' if base is Precision.FP16 else '-fp32'}.onnx"
-
-
-def _write(manifest: Manifest, work: _Work, clips: Iterable[Clip] | None, reporter: Reporter) -> Quantized:
-    """Write the file, compare it on a few clips, and list it; all files appear, or none."""
-    import onnx
-
-    from ..calibration.calibrate import write_calibration
-    from ..calibration.stored import name_files
-    from ..graphs.work import read_graph_work
-
-    graphs, report = work.graphs, None
-    precision = work.calibration.precision
-    name = name_quantized(manifest, precision, graphs.base.precision)
-    with staged_set(manifest.folder) as staging:
-        path = staging.path(name)
-        reporter(f"writing the {precision.value.upper()} graph")
-        model = quantize_file(graphs.base, work.calibration, work.unquantized)
-        onnx.save(model, path)
-        onnx.checker.check_model(path, full_check=True)
-        write_calibration(work.calibration, *map(staging.path, name_files(precision)))
-        artifact = _describe(path, work, len(model.graph.node))
-        if clips is not None:
-            report = _prove(manifest, graphs.reference, artifact, clips, reporter)
-        shares = read_graph_work(path).shares
-        artifact = replace(artifact, path=manifest.folder / name)
-        add_artifacts(staging, replace(manifest, tools=tool_versions()), (artifact,))
-    kept, compared_with = tuple(sorted(work.kept)), graphs.reference.path.name
-    return Quantized(artifact, work.calibration, kept, work.placement, shares, compared_with, report, reused=False)
-
-
-def _describe(path: Path, work: _Work, nodes: int) -> Artifact:
-    base, calibration = work.graphs.base, work.calibration
-    return Artifact(
-        format="onnx",
-        precision=calibration.precision,
-        graph=Graph.FOLDED,
-        path=path,
-        sha256=hash_file(path),
-        inputs=base.inputs,
-        outputs=base.outputs,
-        parent=base.sha256,
-        options={
-            "opset": base.options.get("opset", 0),
-            "nodes": nodes,
-            "base": base.precision.value,
-            "method": calibration.method.value,
-            "clips": len(calibration.clips),
-            "place": work.target.name,
-            "kept": ",".join(sorted(work.kept)),
-        },
-    )
-
-
-def _prove(
-    manifest: Manifest, expected: Artifact, artifact: Artifact, clips: Iterable[Clip], reporter: Reporter
-) -> ComparisonReport:
-    """Compare the file with the FP32 file on the first clips; raises ParityError when it is out of tolerance.
-
-    A clip or two between classes says nothing of the share of all clips that agree, which `verify` measures.
-    """
-    from ..verification.limits import choose_defaults
-
-    defaults = choose_defaults(selects_tokens=bool(manifest.selections))
-    limits = {artifact.precision: replace(defaults[artifact.precision], top1_agreement=None)}
-    proof = Proof(tuple(islice(clips, PROOF_CLIPS)))
-    with open_artifact(expected) as reference:
-        (report,) = compare_with(reference, {artifact.path.name: artifact}, proof, limits, reporter)
-    require_parity((report,), expected.path.name)
-    return report

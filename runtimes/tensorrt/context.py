@@ -16,7 +16,7 @@ from ...core.errors import CudaError, EngineError, RunnerError
 from ...core.runner import DeviceTime
 from ...core.types import Array, TensorSpec
 from .cuda import Cuda
-from .load import LoadedEngine, context_bytes, graph_configuration
+from .load import LayerTimes, LoadedEngine, context_bytes, graph_configuration
 
 MIB = 1 << 20
 COPIES_TIMED = 5
@@ -104,6 +104,23 @@ class ExecutionContext:
         yield run
         self.wait()
 
+    def profile(self, feeds: Mapping[str, Array], runs: int, warm_up_seconds: float) -> tuple[tuple[str, float], ...]:
+        """The layers in the order of execution with their median milliseconds over `runs` batches.
+
+        From then on every layer is waited for: a context that was profiled is of no other use.
+        """
+        self._fill(feeds)
+        self._copy_in()
+        end = time.monotonic() + warm_up_seconds
+        self._run_alone()
+        while time.monotonic() < end:
+            self._run_alone()
+        self._context.profiler = profiler = LayerTimes()
+        for _ in range(runs):
+            profiler.start_run()
+            self._run_alone()
+        return profiler.medians()
+
     def wait(self) -> None:
         self._cuda.synchronize(self._stream)
 
@@ -156,14 +173,12 @@ class ExecutionContext:
 
         A run that can be made and not captured is no reason to fail: the launches stay.
         """
-        self._enqueue()
-        self.wait()
+        self._run_alone()
         try:
             self._graph = self._cuda.capture(self._stream, self._enqueue)
         except (CudaError, RunnerError) as error:
             self.capture_failure = str(error)
-            self._enqueue()  # a device that failed for good says so now
-            self.wait()
+            self._run_alone()  # a device that failed for good says so now
         else:
             made.callback(self._cuda.destroy_graph, self._graph)
 
@@ -215,6 +230,10 @@ class ExecutionContext:
         took = (time.perf_counter() - begun) * 1e3
         self._cuda.record(end, self._stream)
         return took
+
+    def _run_alone(self) -> None:
+        self._enqueue()
+        self.wait()
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,28 @@ class LoadedEngine:
     engine: Any
     take_error: Callable[[], str]
     for_rtx: bool = False
+
+
+class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # TensorRT has no type hints
+    """Keeps what TensorRT reports of each layer, run by run; what it reports twice in a run is added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: list[dict[str, float]] = []
+
+    def start_run(self) -> None:
+        """Count what is reported from now on to another run."""
+        self._runs.append({})
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Take a layer's time, as TensorRT gives it in the order of execution."""
+        run = self._runs[-1]
+        run[layer_name] = run.get(layer_name, 0.0) + ms
+
+    def medians(self) -> tuple[tuple[str, float], ...]:
+        """The layers with their median milliseconds, in the order of execution."""
+        names = dict.fromkeys(name for run in self._runs for name in run)
+        return tuple((name, statistics.median(run.get(name, 0.0) for run in self._runs)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

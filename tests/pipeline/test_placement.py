@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from dualexport.core.choices import DeviceName, Place, Precision
 from dualexport.core.errors import OptionError
-from dualexport.pipeline.placement import Target, sum_stages
-from dualexport.runtimes.plans.layer_kind import LayerKind
-from dualexport.runtimes.plans.plan import EnginePlan, PlanLayer
+from dualexport.pipeline.placement import Target
+from dualexport.pipeline.stage_times import sum_stages
 
 
 @pytest.mark.parametrize(
@@ -18,6 +17,7 @@ from dualexport.runtimes.plans.plan import EnginePlan, PlanLayer
         ("all", None, Precision.FP16, Target(Place.ALL)),
         (None, "l4", Precision.FP16, Target(Place.DEVICE, DeviceName.L4)),
         ("device", "l4", Precision.FP16, Target(Place.DEVICE, DeviceName.L4)),
+        (None, "here", Precision.FP16, Target(Place.DEVICE)),
     ],
 )
 def test_options_name_a_target(place: str | None, device: str | None, base: Precision, target: Target) -> None:
@@ -30,6 +30,7 @@ def test_options_name_a_target(place: str | None, device: str | None, base: Prec
         ("device", None, Precision.FP16, "needs one"),
         ("free", "l4", Precision.FP16, "asks no device"),
         (None, "l4", Precision.FP32, "files for GPUs"),
+        ("all", "here", Precision.FP16, "--device here names one"),
         ("some", None, Precision.FP16, "'some' is no place"),
         (None, "gx", Precision.FP16, "'gx' is no device"),
     ],
@@ -43,6 +44,4 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_a_layer_that_names_no_stage_counts_to_that_of_the_one_before_it() -> None:
     origins = ((), ("blocks.0.0.mlp.fc1/Gemm",), (), ("blocks.0.1/Add", "blocks.1.0.attn.qkv/MatMul"), ("head/Gemm",))
-    layers = tuple(PlanLayer("layer", LayerKind.GEMM, (), (), (), named) for named in origins)
-    plan = EnginePlan("m.onnx", "TensorRT", "build log", layers, 0, 0, 0)
-    assert sum_stages(plan, (1.0, 2.0, 4.0, 8.0, 16.0)) == {"": 1.0, "0": 6.0, "1": 24.0}
+    assert sum_stages(zip(origins, (1.0, 2.0, 4.0, 8.0, 16.0), strict=True)) == {"": 1.0, "0": 6.0, "1": 24.0}

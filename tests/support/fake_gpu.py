@@ -245,7 +245,11 @@ class FakeRuntime:
 
 
 class FakeEngine:
-    """An ICudaEngine that computes by `function`; `refuse_at` is the run that enqueue does not take, from 1."""
+    """An ICudaEngine that computes by `function`; `refuse_at` is the run that enqueue does not take, from 1.
+
+    Where `layers` says so, its layers take these milliseconds, which a profiler is told, and all of it `overhead_ms`
+    more.
+    """
 
     def __init__(
         self,
@@ -253,6 +257,7 @@ class FakeEngine:
         bindings: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
         function: Function,
         refuse_at: int = 0,
+        layers: tuple[tuple[str, float], ...] = (),
     ) -> None:
         import tensorrt as trt
 
@@ -260,6 +265,8 @@ class FakeEngine:
         self.runtime = runtime
         self.function = function
         self.refuse_at = refuse_at
+        self.layers = layers
+        self.overhead_ms = 0.0
         self.runs = 0
         self.contexts = 0
         self.configurations: list[Any] = []
@@ -304,6 +311,7 @@ class FakeContext:
         self._engine = engine
         self._addresses: dict[str, int] = {}
         self._batch = engine.inputs[0].shape[0] if engine.inputs and engine.inputs[0].least_batch is None else 0
+        self.profiler: Any = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         spec = self._engine.spec(name)
@@ -323,7 +331,11 @@ class FakeContext:
             return False
         runtime = self._engine.runtime
         runtime.host_ms += runtime.launch_ms
-        runtime.queue(stream, self._compute, runtime.compute_ms)
+        layers = self._engine.layers
+        whole = sum(time for _, time in layers) + self._engine.overhead_ms if layers else runtime.compute_ms
+        runtime.queue(stream, self._compute, whole)
+        for name, time in layers if self.profiler is not None else ():
+            self.profiler.report_layer_time(name, time)
         return True
 
     def _compute(self) -> None:

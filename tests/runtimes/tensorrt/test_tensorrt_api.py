@@ -96,6 +96,17 @@ def test_what_is_asked_for_first_exists_somewhere() -> None:
         assert any(name in names_in(release, owner) for release in API["releases"])
 
 
+def test_what_tensorrt_calls_back_is_called_so_in_every_release() -> None:
+    (times,) = (
+        node
+        for node in ast.walk(ast.parse((RUNTIMES / "load.py").read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == "LayerTimes"
+    )
+    assert ast.unparse(times.bases[0]) == "trt.IProfiler"
+    own = {node.name for node in times.body if isinstance(node, ast.FunctionDef)}
+    assert all(names_in(release, "IProfiler") <= own for release in API["releases"])
+
+
 def test_the_flags_that_tensorrt_11_took_away_are_not_used() -> None:
     gone = {"FP16", "INT8", "BF16", "FP8", "OBEY_PRECISION_CONSTRAINTS"}
     assert not gone & names_in("11.4.0", "BuilderFlag")

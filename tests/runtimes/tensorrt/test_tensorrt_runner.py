@@ -137,6 +137,18 @@ def test_a_batch_is_timed_without_the_launching_of_its_kernels(path: Path, engin
         assert (run().copy_in_ms, run().copy_out_ms) == (0.125, 0.25)  # one input, two outputs
 
 
+def test_layers_are_timed_in_the_order_of_execution_and_those_of_one_name_together(path: Path) -> None:
+    layers = (("first", 0.5), ("second", 0.25), ("first", 0.125))
+    engine = FakeEngine(FakeRuntime(), ((CLIP,), (LOGITS, KEPT)), compute, layers=layers)
+    with open_runner(path, engine) as runner:
+        assert runner.profile(clip(), runs=5, warm_up_seconds=0.0) == (("first", 0.625), ("second", 0.25))
+        runs = engine.runs
+        with runner.prepared(clip()) as run:  # what is timed as a whole is not held up by a profiler
+            assert run().compute_ms == 0.875
+        assert (runs, engine.contexts) == (6, 2)
+    assert engine.runtime.alive == {}
+
+
 def test_single_launches_and_a_graph_are_timed_in_one_context(path: Path, engine: FakeEngine) -> None:
     engine.runtime.launch_ms = 4.0  # launching is slower than computing, which a graph spares
     with open_runner(path, engine, cuda_graph=True) as runner:
