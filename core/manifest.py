@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
@@ -143,7 +144,8 @@ def name_clip(size: ModelSize, clip: Preprocessing) -> str:
     return "" if (clip.frames, clip.stride) == usual else f"{clip.frames}x{clip.stride}"
 
 
-def tool_versions() -> dict[str, str]:
+@cache  # which reads the metadata of them all
+def tool_versions() -> Mapping[str, str]:
     """Versions of Python and of the installed libraries that shape an artifact."""
     versions = {"python": platform.python_version()}
     for tool in TOOLS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
 from dualexport.runtimes.tensorrt.cuda import open_cuda
 from hypothesis import settings
 from support.cli import succeed
+from support.cost import MOST_CPU_SECONDS, Costs, PythonGuard, measuring
 from support.shared import SharedFolders, open_shared_folders, take_own_cores
 from torch import nn
 
@@ -32,6 +33,31 @@ settings.load_profile("suite")
 GOLDEN = Path(__file__).parent / "golden"
 RECORDINGS = Path(__file__).parents[2] / "shared" / "clips"
 NANO_CLIP = Preprocessing(frames=16)
+EXPORTS = {"exported", "demo", "ranged", "size_t"}  # fixtures that take seconds to make: what asks for one is slow
+guard = PythonGuard()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = f"show the CPU seconds of tests, and fail where one not marked slow takes over {MOST_CPU_SECONDS:g}"
+    parser.addoption("--cost", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cost") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Costs())
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if EXPORTS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with guard.refusing(is_on=item.get_closest_marker("slow") is None), measuring(item):
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -28,11 +28,13 @@ def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_importing_it_loads_nothing() -> None:
     loaded = {name.partition(".")[0] for name in run_python("import dualexport, sys; print(*sys.modules)").split()}
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_asking_for_names_loads_no_library_that_a_device_lacks() -> None:
     code = "import dualexport, sys; [getattr(dualexport, n) for n in dualexport.__all__]; print(*sys.modules)"
     loaded = {name.partition(".")[0] for name in run_python(code).split()}
@@ -90,5 +92,6 @@ def test_a_name_that_is_none_is_an_attribute_error() -> None:
         dualexport.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_editors_are_told_the_same_names() -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "write-api", "--check"], check=True)

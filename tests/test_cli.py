@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from dualexport import cli
 from dualexport.core.errors import PlanError
 from support.cli import run
 
-COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = cli.build_command().commands
 ROOMS = [
     "calibration",
     "clips",
@@ -153,6 +152,7 @@ def test_an_expected_error_keeps_its_own_fix(
     assert run(capsys, "lint", "x")[1:] == ("", "error: no plan\nfix: do this\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error() -> None:
     result = subprocess.run(
         ["bash", "-c", 'set -o pipefail; "$@" verify --help | true', "-", *DUALEXPORT],
@@ -164,6 +164,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert result.returncode in (0, 141)  # all written before the reader left, or not
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run([*DUALEXPORT, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -172,6 +173,7 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
     assert len(result.stderr.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.onnx")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -197,6 +199,7 @@ def send(code: str, number: signal.Signals) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([], process.returncode, "", err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_cleans_up_and_says_what_was_kept(number: signal.Signals, code: int, tmp_path: Path) -> None:
     work = (
@@ -215,6 +218,7 @@ def test_a_signal_cleans_up_and_says_what_was_kept(number: signal.Signals, code:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_signal_during_imports_is_one_line() -> None:
     work = (
         "import sys, types\n"
@@ -227,6 +231,7 @@ def test_a_signal_during_imports_is_one_line() -> None:
     assert (result.returncode, result.stderr) == (130, "interrupted: nothing was begun\n")
 
 
+@pytest.mark.slow
 def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     code = (
         "import signal, sys; sys.argv = ['dualexport', '--version']\n"
@@ -238,6 +243,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     assert result.stdout.splitlines()[-1] == "True"
 
 
+@pytest.mark.slow
 def test_a_shell_completes_commands_and_options() -> None:
     environment = {**os.environ, "_DUALEXPORT_COMPLETE": "complete_bash", "COMP_WORDS": "dualexport verify --rep"}
     environment["COMP_CWORD"] = "2"

@@ -119,11 +119,12 @@ def list_constants() -> Iterator[tuple[str, str, object]]:
 
 def test_every_file_format_is_in_the_table() -> None:
     rows = [line for line in (ROOT / "docs" / "formats.md").read_text().splitlines() if line.startswith("| ")]
-    numbers = [one for one in list_constants() if FORMAT_NUMBER.fullmatch(one[1]) and isinstance(one[2], int)]
+    constants = [*list_constants()]
+    numbers = [one for one in constants if FORMAT_NUMBER.fullmatch(one[1]) and isinstance(one[2], int)]
     assert len(numbers) >= 5
     for path, name, number in numbers:
         (row,) = (row for row in rows if f"`{path}` `{name}`" in row)
         assert re.search(rf"(`format`|`schema`) {number}\b", row)
-    for _, name, value in list_constants():
+    for _, name, value in constants:
         if FILE_NAME.fullmatch(name) and re.fullmatch(r"[\w-]+\.\w+", str(value)):
             assert any(f"`{value}`" in row for row in rows), value

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 HEAVY = ("av", "cv2", "onnx", "onnx_ir", "onnxruntime", "onnxsim", "safetensors", "tensorrt", "torch")
 EDGE_MODULES = (
     "cli",

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "install-cpu-tensorrt"
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")]
 
 # A Python for which pip finds no package, and in which there is no TensorRT.
 PYTHON_WITHOUT_WHEELS = """#!/bin/sh

@@ -66,6 +66,7 @@ def difference(one: Paced[Frame], other: Paced[Frame]) -> float:
     return float(np.abs(one.picture.astype(int) - other.picture).mean())
 
 
+@pytest.mark.slow
 @needs_gstreamer
 @pytest.mark.parametrize("pace", [Pace(2), Pace(1), Pace(2, 50.0)])
 def test_a_file_has_the_frames_that_ffmpeg_gives(brightening: Path, pace: Pace) -> None:
@@ -77,6 +78,7 @@ def test_a_file_has_the_frames_that_ffmpeg_gives(brightening: Path, pace: Pace) 
         assert difference(one, other) < 3  # the frame before and the one after are 6 away
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_a_name_is_a_file_whatever_it_says_in_a_pipeline(video: Path, tmp_path: Path) -> None:
     odd = tmp_path / 'a "b" ! fakesink \\ c=d.mp4'
@@ -85,6 +87,7 @@ def test_a_name_is_a_file_whatever_it_says_in_a_pipeline(video: Path, tmp_path: 
     assert len(found) == len(expected)
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_real_recordings_are_cropped_and_turned_as_published(recordings: Path) -> None:
     for name in ("arm_wrestling.mp4", "rotated_90.mov"):  # pixels that are shown wider than high; a turned display
@@ -92,6 +95,7 @@ def test_real_recordings_are_cropped_and_turned_as_published(recordings: Path) -
         assert difference(found[1], expected[1]) < 12
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_clips_of_a_file_are_of_the_frames_that_ffmpeg_gives(brightening: Path) -> None:
     published = list(ClipSource(brightening, CLIP, views=3))
@@ -117,6 +121,7 @@ def test_windows_of_a_file_end_where_those_of_ffmpeg_do_and_no_process_stays(vid
     assert not [child for child in children if "gst-launch" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_what_gstreamer_cannot_read_is_an_error_in_its_words(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
@@ -130,6 +135,7 @@ def test_what_gstreamer_cannot_read_is_an_error_in_its_words(tmp_path: Path) -> 
         list(GStreamerFrames(wrong, 64, Pace(), 20.0))
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_a_pipeline_of_ones_own_is_a_live_source_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     (source,) = parse_sources(
@@ -142,6 +148,7 @@ def test_a_pipeline_of_ones_own_is_a_live_source_and_prints_nothing(capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @needs_gstreamer
 def test_a_source_may_change_its_resolution(tmp_path: Path) -> None:
     path, parts = tmp_path / "both.ts", []

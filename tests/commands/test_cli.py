@@ -217,6 +217,7 @@ def test_wrong_usage_exits_2(arguments: tuple[object, ...], capsys: pytest.Captu
     assert run(capsys, *arguments)[0] == 2
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dualexport", "verify", str(tmp_path / "gone"), "--debug"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -230,6 +231,7 @@ def test_clips_of_another_shape_are_refused(exported: Path, tmp_path: Path, caps
     assert_refused(result, "clips.npy[0]: the clip is (3, 8, 224, 224)")
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; from dualexport.cli import main; main(['onnx', '--model', 'n'])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -89,6 +89,7 @@ def test_clips_calibrate_a_folder_and_not_one_file(exported: Path, capsys: pytes
     assert (code, "name the folder, not dualformer-n.fp16.onnx" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_interrupting_a_build_leaves_nothing_behind(copy: Path) -> None:
     require_builder()
     before = sorted(copy.iterdir())

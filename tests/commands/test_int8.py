@@ -210,6 +210,7 @@ def test_wrong_layer_names_and_too_few_clips_are_refused(copy: Path, capsys: pyt
     assert run(capsys, "int8", copy, "--clips", copy.parent / "videos.npy", "--max-clips", 2, "--views", 3)[0] == 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_clips() -> None:
     peaks = [
         int(subprocess.run([sys.executable, "-c", PEAK_SCRIPT, str(clips)], capture_output=True, check=True).stdout)

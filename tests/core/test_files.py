@@ -47,6 +47,7 @@ def read(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1]], ids=["a set", "one file"])
 def test_a_writer_killed_at_any_moment_leaves_the_old_files_or_the_new(tmp_path: Path, names: tuple[str, ...]) -> None:
     for moment in range(100):

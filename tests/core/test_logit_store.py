@@ -44,6 +44,7 @@ def test_what_was_written_comes_back_and_writing_goes_on_behind_it(path: Path) -
     assert replay(path, [*KEYS, "d"])[3] == b"result 3"
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_all_that_it_had_written(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from dualexport.core.logit_store import LogitStore\n"

@@ -17,6 +17,7 @@ from dualexport.pipeline.load import load, load_demo
 from support.cli import run
 
 
+@pytest.mark.slow
 def test_the_parameters_are_shared_and_the_kernels_stay(nano: DualFormer) -> None:
     fewer = use_on_clips(nano, 8, None)
     assert (fewer.config.frames, fewer.config.stride, fewer.config.trained_frames) == (8, 4, 16)

@@ -19,6 +19,8 @@ from onnx import ModelProto, TensorProto
 DIVIDING = frozenset({"blocks.0.0.mlp.fc1", "blocks.3.1.mlp.fc1"})
 STATISTICS = ("ReduceMean", "Sub", "Pow", "ReduceMean_2", "Add", "Sqrt", "Reciprocal")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -46,6 +46,7 @@ def test_tensors_beyond_half_are_named_with_their_range(folded: FoldedDualFormer
     assert weights == {"blocks.1.0.mlp.fc1.bias", "blocks.3.0.attn.proj.weight", "blocks.3.0.attn.proj.bias"}
 
 
+@pytest.mark.slow
 def test_scores_that_overflow_are_named(folded: FoldedDualFormer) -> None:
     folded.get_parameter("blocks.2.1.attn.q.weight").mul_(1e5)
     names = {range_.name for range_ in inspect_half(folded, [random_clip()]).tensors}
@@ -61,6 +62,7 @@ def test_only_layers_that_half_does_not_hurt_standardize_behind_their_product(fo
     assert found - {"blocks.1.1.mlp.fc1"} == others  # that one reads what the first put out
 
 
+@pytest.mark.slow
 def test_not_a_number_counts_as_overflow(folded: FoldedDualFormer) -> None:
     folded.get_parameter("cls_head.fc_cls.bias")[0] = math.nan
     found = inspect_half(folded, [random_clip(), random_clip()]).tensors

@@ -274,6 +274,7 @@ def test_members_that_lie_elsewhere_are_refused(tmp_path: Path, name: str) -> No
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_looked_up_that_the_user_did_not_name(tmp_path: Path) -> None:
     compiler = shutil.which("gcc")
     if compiler is None:

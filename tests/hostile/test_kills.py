@@ -62,6 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "is_new"), [*((name, False) for name in WRITERS), ("int8", True)])
 def test_all_commands_work_on_what_a_killed_one_leaves(
     place: Path,
@@ -142,6 +143,7 @@ def test_a_folder_works_whenever_an_export_into_it_was_killed(
     assert len(found) == 2  # the old file, or the new one
 
 
+@pytest.mark.slow
 def test_two_runs_into_one_folder_lose_no_entry(place: Path, tmp_path: Path) -> None:
     work = Path(shutil.copytree(place, tmp_path / "work"))
     clips = Clips(work / VIDEOS)

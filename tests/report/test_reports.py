@@ -180,6 +180,7 @@ def test_axes_place_values_and_keep_to_round_numbers() -> None:
     assert linear_axis([4.0, 4.0], 0, 1).at(4.0) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_page(document: dict[str, Any], tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:

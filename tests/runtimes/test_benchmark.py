@@ -257,6 +257,7 @@ print(read_peak_mb() - before)
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_seen_and_forgotten() -> None:
     if not reset_peak():
         pytest.skip("needs /proc/self/clear_refs, which this system does not have")

@@ -51,6 +51,7 @@ def runner(artifact: Artifact) -> Iterator[OnnxRunner]:
         yield runner
 
 
+@pytest.mark.slow
 def test_keeping_everything_is_the_network_without_selection(nano: DualFormer) -> None:
     clips = clips_of(nano)
     with torch.inference_mode():
@@ -70,6 +71,7 @@ def test_the_rest_of_a_random_network_does_not_depend_on_the_selection(nano: Dua
     assert all(torch.equal(value, state[name]) for name, value in nano.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_graph_selects_per_clip_what_the_network_selects(selecting: DualFormer, runner: OnnxRunner) -> None:
     clips = clips_of(selecting)
     with torch.inference_mode():
@@ -84,6 +86,7 @@ def test_the_graph_selects_per_clip_what_the_network_selects(selecting: DualForm
     assert (np.diff(kept) > 0).all()
 
 
+@pytest.mark.slow
 def test_of_a_still_video_every_runtime_keeps_the_first_frames(selecting: DualFormer, runner: OnnxRunner) -> None:
     still = clips_of(selecting)[:, :, :1].expand(BATCH, *selecting.config.clip_shape).contiguous()
     with torch.inference_mode():
@@ -93,6 +96,7 @@ def test_of_a_still_video_every_runtime_keeps_the_first_frames(selecting: DualFo
     assert kept.tolist() == outputs["kept_frames"].tolist() == [[0, 1, 2, 3]] * BATCH
 
 
+@pytest.mark.slow
 def test_frames_kept_by_two_selections_are_counted_in_the_clip() -> None:
     network = build("T0:0.75,T2:0.34")
     clips = clips_of(network)
@@ -104,6 +108,7 @@ def test_frames_kept_by_two_selections_are_counted_in_the_clip() -> None:
         assert set(kept) <= set(candidates)
 
 
+@pytest.mark.slow
 def test_the_graph_is_static_and_gathers_tokens_once_a_selection(artifact: Artifact) -> None:
     graph = onnx.shape_inference.infer_shapes(onnx.load(artifact.path), strict_mode=True).graph
     types = {value.name: value.type.tensor_type for value in graph.value_info}
@@ -126,6 +131,7 @@ def test_kept_frames_are_refused_where_no_frame_is_selected(tmp_path: Path) -> N
         export_onnx(build("S2:0.74"), tmp_path / "n.onnx", OnnxOptions(with_selection=True), parent=None)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_selectors_and_without_noise_it_selects_as_inference_does() -> None:
     torch.manual_seed(0)
     network = build("T3:0.5,S3:0.51").train()

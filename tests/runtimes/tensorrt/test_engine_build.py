@@ -260,6 +260,7 @@ def test_a_file_that_is_no_engine_is_refused(tmp_path: Path, content: bytes) -> 
         read_engine_version(path)
 
 
+@pytest.mark.slow
 def test_without_tensorrt_the_install_line_is_named(exported: Path) -> None:
     code = (
         "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None; from dualexport.cli import main;"
@@ -272,6 +273,7 @@ def test_without_tensorrt_the_install_line_is_named(exported: Path) -> None:
     assert fix.startswith('fix: pip install "dualexport[tensorrt]", on a Jetson apt-get install')
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed_to_read_a_record() -> None:
     assert torch.__version__  # the suite has it; the record's module must not
     code = (
