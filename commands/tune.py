@@ -63,6 +63,12 @@ def tune(
         list[Place] | None, typer.Option(help="Layers in 8 bits; may be repeated. Default: free, device and all.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Clips an inference.")] = 1,
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade", help="Also two networks as one, the dear one for unsure clips: its latency is a mean"
+        ),
+    ] = False,
     labels: Labels = None,
     views: Views = 1,
     seconds: Annotated[
@@ -109,6 +115,7 @@ def tune(
         calibration=None if calibration is None else ClipsOf(calibration),
         labels=labels,
         batch=batch,
+        cascade=cascade,
         runtime=runtime,
         seconds=seconds,
         workers=workers,

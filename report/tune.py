@@ -39,11 +39,6 @@ class TuneCandidate(msgspec.Struct, frozen=True):
     paired: PairedTest | None
     misses: tuple[str, ...] = ()
 
-    @property
-    def is_complete(self) -> bool:
-        """True where the accuracy is on all videos that count for it."""
-        return self.accuracy is not None and self.asked >= self.videos > 0 and "first" not in self.fate
-
 
 class TuneDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The answer and how it was come by. `exhaustive` is the number of answers that all candidates on all videos take.

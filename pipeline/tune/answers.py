@@ -23,7 +23,7 @@ from ...verification.pool import Pool, open_processes
 from ..runners import open_beside_others
 from ..verify.spread import Spread, list_stamps
 from .journal import Journal
-from .search import Answer
+from .verdict import Answer
 from .workshop import digest
 
 MOST_OPEN = 2  # runners of a worker
@@ -109,7 +109,8 @@ class Answers:
     """The logits of candidates by name, and what they make of the labels; `make` makes a candidate's file.
 
     `sources` are the clips as each candidate takes them, all of the same videos, whose classes are `labels`. A
-    candidate that cannot be made, or does not run, answers everything wrongly; `failures` say why.
+    candidate that cannot be made, or does not run, answers everything wrongly; `failures` say why. `asked` are the
+    answers that were looked at.
     """
 
     make: Callable[[str], Artifact]
@@ -118,6 +119,7 @@ class Answers:
     journal: Journal
     pool: Pool[Question, list[Array]]
     failures: dict[str, str] = field(default_factory=dict)
+    asked: set[tuple[str, int]] = field(default_factory=set)
     _stamps: list[str] = field(default_factory=list)
 
     def __call__(self, name: str, videos: Sequence[int]) -> list[Answer]:
@@ -133,6 +135,7 @@ class Answers:
     def logits(self, name: str, videos: Sequence[int]) -> list[Array]:
         """Logits (views, classes) of each video; raises what making and running the file raises."""
         artifact, source = self.make(name), self.sources[name]
+        self.asked.update((name, video) for video in videos)
         classes = artifact.outputs[0].shape[1]
         keys = {video: self._key(artifact, source, video) for video in videos}
         known = {video: self.journal.find(key) for video, key in keys.items()}

@@ -9,11 +9,12 @@ from ...core.manifest import tool_versions
 from ...report.document import PairedTest, Share
 from ...report.figures import number
 from ...report.figures import share as write_share
-from ...report.tune import FORMAT, TuneBudget, TuneCandidate, TuneDocument
+from ...report.tune import FORMAT, WON, TuneBudget, TuneCandidate, TuneDocument
 from ...verification import measures
 from .candidates import Candidate
+from .cascade import JudgedCascade
 from .latency import Timed
-from .search import Budget, Fate, Standing, Verdict
+from .verdict import Budget, Fate, Standing, Verdict
 
 POINTS = 100.0
 FEW_VIDEOS = 100
@@ -33,18 +34,31 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, their latencies, the verdict of the search, and the reasons of those that could not be made."""
+    """The candidates, their latencies, the verdict of the search, and the reasons of those that could not be made.
+
+    `cascades` are those that were judged; `cascade` is the one that wins over all, if one does. `asked` is the number
+    of answers that were looked at.
+    """
 
     candidates: Mapping[str, Candidate]
     timed: Timed
     verdict: Verdict
     failures: Mapping[str, str]
+    asked: int
+    cascades: tuple[JudgedCascade, ...] = ()
+    cascade: JudgedCascade | None = None
+
+    @property
+    def winner(self) -> str | None:
+        """The name of the winner."""
+        return self.cascade.pair.name if self.cascade else self.verdict.winner
 
 
 def document_search(question: Question, found: Found, artifact: str | None, steps: Sequence[str]) -> TuneDocument:
     """The document of a search; `artifact` is the winner's file, `steps` are the commands that make it."""
     budget, verdict = question.budget, found.verdict
     described = tuple(_describe(name, question, found) for name in found.candidates)
+    described += tuple(_describe_cascade(one, question, found) for one in found.cascades)
     named = {one.name: one for one in described}
     return TuneDocument(
         format=FORMAT,
@@ -53,12 +67,12 @@ def document_search(question: Question, found: Found, artifact: str | None, step
         reference=question.reference,
         budget=TuneBudget(budget.latency_ms, _points(budget.max_drop), verdict.least_right or None),
         videos=question.videos,
-        asked=verdict.asked,
-        exhaustive=question.videos * len(described),
-        winner=verdict.winner,
+        asked=found.asked,
+        exhaustive=question.videos * len(found.candidates),
+        winner=found.winner,
         artifact=artifact,
         candidates=described,
-        nearest=verdict.nearest,
+        nearest=() if found.winner else verdict.nearest,
         sentences=tuple(_say(named, question, found)),
         caveats=tuple(_warn(question, found)),
         steps=tuple(steps),
@@ -73,7 +87,7 @@ def _describe(name: str, question: Question, found: Found) -> TuneCandidate:
         return TuneCandidate(*head, f"left out: {found.timed.left_out[name]}", 0, 0, 0, None, None, None)
     standing = found.verdict.standing(name)
     videos = _judged_on(standing, question, found)
-    fate = f"could not be made: {found.failures[name]}" if name in found.failures else _tell_fate(standing)
+    fate = f"could not be made: {found.failures[name]}" if name in found.failures else _tell_fate(standing, found)
     right = sum(standing.answers[video].right for video in videos)
     return TuneCandidate(
         *head,
@@ -95,7 +109,35 @@ def _judged_on(standing: Standing, question: Question, found: Found) -> list[int
     return [video for video in found.verdict.first if video in standing.answers]
 
 
-def _tell_fate(standing: Standing) -> str:
+def _describe_cascade(one: JudgedCascade, question: Question, found: Found) -> TuneCandidate:
+    """A cascade, on the videos that its margin was not fitted on."""
+    right, rest, slow = len(one.right), len(one.rest), question.budget.latency_ms
+    misses = [f"{one.latency_ms - slow:.3g} ms over"] if slow is not None and one.latency_ms > slow else []
+    if right < one.least:
+        misses.append(f"{POINTS * (one.least - right) / rest:.1f} points too many lost")
+    fate = "no better than the winner" if one.holds(question.budget) else "does not hold the budget"
+    head = (one.pair.name, one.pair.dear.network, "cascade", one.latency_ms)
+    paired = None
+    if found.verdict.winner is not None:
+        best = found.verdict.standing(found.verdict.winner).answers
+        plain = {video for video in one.rest if best[video].right}
+        paired = _test(len(plain - one.right), len(one.right - plain), rest)
+    return TuneCandidate(
+        *head,
+        fate=WON if found.cascade is one else fate,
+        asked=rest,
+        right=right,
+        videos=rest,
+        accuracy=_share(right, rest),
+        drop=None,
+        paired=paired,
+        misses=tuple(misses),
+    )
+
+
+def _tell_fate(standing: Standing, found: Found) -> str:
+    if standing.fate is Fate.WON and found.cascade is not None:
+        return "beaten by a cascade"
     return standing.fate.value + (f" ({standing.because_of})" if standing.because_of else "")
 
 
@@ -115,7 +157,11 @@ def _pair(standing: Standing, videos: Sequence[int], found: Found) -> PairedTest
     best = found.verdict.standing(found.verdict.winner).answers
     lost = sum(best[video].right and not standing.answers[video].right for video in videos)
     gained = sum(standing.answers[video].right and not best[video].right for video in videos)
-    return PairedTest(lost, gained, (lost - gained) / len(videos), measures.mcnemar_exact(lost, gained))
+    return _test(lost, gained, len(videos))
+
+
+def _test(lost: int, gained: int, videos: int) -> PairedTest:
+    return PairedTest(lost, gained, (lost - gained) / videos, measures.mcnemar_exact(lost, gained))
 
 
 def _list_misses(standing: Standing, question: Question, found: Found) -> Iterator[str]:
@@ -131,7 +177,7 @@ def _list_misses(standing: Standing, question: Question, found: Found) -> Iterat
 
 def _say(named: Mapping[str, TuneCandidate], question: Question, found: Found) -> Iterator[str]:
     """The answer with its figures, and which candidates the videos do not tell it apart from."""
-    winner = found.verdict.winner
+    winner = found.winner
     if winner is None:
         for name in found.verdict.nearest:
             one = named[name]
@@ -141,6 +187,9 @@ def _say(named: Mapping[str, TuneCandidate], question: Question, found: Found) -
     best = named[winner]
     drop = "" if best.drop is None else f", {best.drop:+.1f} points lost against {question.reference}"
     yield f"{winner}: {number(best.latency_ms, '.3g')} ms, accuracy {write_share(best.accuracy)}{drop}"
+    if found.cascade is not None:
+        yield from _say_cascade(found.cascade)
+        return
     limit = question.budget.latency_ms
     within = "none that is fast enough is right more often" if limit is not None else "none that holds it is faster"
     yield f"of {len(named)} candidates {within}; of equals the fastest was taken"
@@ -152,6 +201,17 @@ def _say(named: Mapping[str, TuneCandidate], question: Question, found: Found) -
     if alike:
         more = f" and {len(alike) - MOST_NAMED} others" if len(alike) > MOST_NAMED else ""
         yield f"these videos do not tell its accuracy apart from that of {', '.join(alike[:MOST_NAMED])}{more}"
+
+
+def _say_cascade(one: JudgedCascade) -> Iterator[str]:
+    yield (
+        f"{one.pair.cheap.name} answers {1 - one.share:.0%} of the clips alone; where its best two logits are closer "
+        f"than {one.margin:.3g}, {one.pair.dear.name} answers"
+    )
+    yield (
+        f"the latency is a mean: {one.pair.cheap.latency_ms:.3g} ms, and {one.pair.mean_ms(1.0):.3g} ms where both run"
+    )
+    yield f"the margin was fitted on other videos than the {len(one.rest)} that it was judged on"
 
 
 def _warn(question: Question, found: Found) -> Iterator[str]:

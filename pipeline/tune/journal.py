@@ -35,6 +35,10 @@ class Journal:
         row = self.find(key)
         return None if row is None else float(row[0])
 
+    def add_number(self, key: str, value: float) -> None:
+        """Keep a number by its key."""
+        self.add({key: np.array([value], np.float32)})
+
     def __enter__(self) -> Journal:
         return self
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from ...core.choices import DeviceName, Runtime
 from ...core.errors import MissingDependencyError, ParityError, PlanError, QuantizationError
 from ...core.reporter import Reporter
-from ...core.types import Array, Artifact
+from ...core.types import Artifact
 from ...runtimes.plans.devices import DEVICES, estimate
 from ..plan import plan_onnx
 from ..runners import open_artifact
@@ -62,7 +60,7 @@ def estimate_latencies(
             except (PlanError, QuantizationError) as error:
                 left_out[one.name] = str(error)
                 continue
-            journal.add({key: _row(known)})
+            journal.add_number(key, known)
         milliseconds[one.name] = known
     reporter("estimating candidates", len(candidates), len(candidates))
     return Timed(milliseconds, ESTIMATED.format(DEVICES[device].title), left_out, is_estimate=True)
@@ -92,13 +90,11 @@ def measure_latencies(
         subjects = [Subject(name, one.sha256, partial(open_artifact, one)) for name, one in artifacts.items()]
         measured = benchmark(subjects, Timing(seconds, ROUNDS, warm_up_seconds=seconds), workshop.reporter)
         known = {one.artifact: one.p50_ms for one in measured.results if one.copies is Copies.INCLUDED}
-        journal.add({keys[name]: _row(value) for name, value in known.items() if value is not None})
+        for name, value in known.items():
+            if value is not None:
+                journal.add_number(keys[name], value)
         for warning in measured.warnings:
             workshop.reporter.note(warning)
     title = "ONNX Runtime" if runtime is Runtime.ONNX else "TensorRT"
     milliseconds = {name: value for name, value in known.items() if value is not None}
     return Timed(milliseconds, MEASURED.format(title, ROUNDS), left_out, is_estimate=False)
-
-
-def _row(value: float) -> Array:
-    return np.array([value], np.float32)

@@ -17,7 +17,7 @@ from ..verify.prerequisites import require_ray
 from ..verify.spread import Spread
 from .candidates import Form, NetworkChoice, list_forms
 from .latency import require_planner
-from .search import Budget
+from .verdict import Budget
 
 HERE = "here"
 POINTS = 100.0
@@ -31,9 +31,10 @@ class TuneOptions:
     each of `selections`, and with clips of each number of `frames`; in each of `precisions`, by default all that the
     device has; 8 bits in each of `places`, calibrated on `calibration`. `device` is one of the table, whose latency is
     estimated, or "here", where `runtime` is measured for `seconds` a candidate. `latency_ms` is of one inference of
-    `batch` clips, `max_drop` in points of accuracy against the first checkpoint in FP32; one of both is needed.
-    `labels` are class names. `workers` spread the videos over processes, or over the Ray cluster at `ray`. `reports`
-    (.html, .md, .json) are written at the end.
+    `batch` clips, `max_drop` in points of accuracy against the first checkpoint in FP32; one of both is needed. With
+    `cascade` two networks as one are candidates too, whose latency is a mean. `labels` are class names. `workers`
+    spread the videos over processes, or over the Ray cluster at `ray`. `reports` (.html, .md, .json) are written at the
+    end.
     """
 
     device: DeviceName | str = HERE
@@ -47,6 +48,7 @@ class TuneOptions:
     calibration: Clips | None = None
     labels: Path | str | None = None
     batch: int = 1
+    cascade: bool = False
     runtime: Runtime | str = Runtime.ONNX
     seconds: float = 2.0
     workers: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,6 @@ from ...core.class_names import find_class
 from ...core.errors import LabelError, OptionError
 from ...core.files import require_writable
 from ...core.manifest import FILE_NAME as MANIFEST_NAME
-from ...core.manifest import Manifest
 from ...core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ...core.types import Artifact
 from ...report.tune import TuneDocument
@@ -21,12 +21,14 @@ from ...report.write import require_reports
 from ..clips import Clips
 from .answers import Answers, open_pool
 from .candidates import Candidate, TunedNetwork, list_candidates, list_networks
+from .cascade import CascadeTrial, JudgedCascade, choose_cascade, list_pairs
 from .document import Found, Question, document_search
 from .journal import Journal
 from .latency import estimate_latencies, measure_latencies
 from .options import TuneOptions, TunePlan, plan_search
-from .search import STEP, TimedCandidate, Trial, search
-from .winner import write_winner
+from .search import search
+from .verdict import STEP, TimedCandidate, Trial, Verdict
+from .winner import Made, write_cascade, write_winner
 from .workshop import Workshop
 
 WORK = "work"  # the folder, in the winner's, of what was made and found out
@@ -97,9 +99,9 @@ class _Files:
             self.made[name] = self.workshop.make_runnable(self.candidates[name], self.plan.runtime)
         return self.made[name]
 
-    def find_manifest(self, name: str) -> Manifest:
-        """The manifest that lists it."""
-        return self.workshop.make(self.candidates[name])[0]
+    def find(self, name: str) -> Made:
+        """The candidate with the manifest that lists its file."""
+        return Made(self.candidates[name], self.workshop.make(self.candidates[name])[0], self.make(name))
 
     def list_steps(self, name: str) -> tuple[str, ...]:
         """The commands that make it."""
@@ -144,16 +146,37 @@ def _search(files: _Files, answers: Answers, journal: Journal, reporter: Reporte
     step = max(STEP, plan.options.batch) * (plan.spread.workers or 1)
     trial = Trial(answers, len(answers.labels), step)
     verdict = search(entered, candidates[0].name, plan.budget, trial, reporter)
-    return Found(files.candidates, timed, verdict, answers.failures)
+    judged, best = _judge_cascades(files, answers, entered, verdict) if plan.options.cascade else ((), None)
+    return Found(files.candidates, timed, verdict, answers.failures, len(answers.asked), judged, best)
+
+
+def _judge_cascades(
+    files: _Files, answers: Answers, entered: Sequence[TimedCandidate], verdict: Verdict
+) -> tuple[tuple[JudgedCascade, ...], JudgedCascade | None]:
+    """The cascades of networks that take the same clips, and the one that beats the winner of the search."""
+    budget, networks = files.plan.budget, {name: one.network for name, one in files.candidates.items()}
+    trial = CascadeTrial(answers.labels, answers.logits, budget, next(iter(files.candidates)))
+    judged = []
+    for pair in list_pairs([one for one in entered if one.name not in answers.failures], budget):
+        if networks[pair.cheap.name].preprocessing == networks[pair.dear.name].preprocessing:
+            files.workshop.reporter(f"trying {pair.name}")
+            judged.append(trial.judge(pair))
+    found = tuple(one for one in judged if one is not None)
+    winner = verdict.standing(verdict.winner).candidate if verdict.winner else None
+    return found, choose_cascade(found, winner, trial)
 
 
 def _finish(files: _Files, found: Found, videos: int, output: Path) -> Tuned:
     """Write the winner's folder, where there is a winner."""
-    plan, winner = files.plan, found.verdict.winner
+    plan, cascade, winner = files.plan, found.cascade, found.verdict.winner
     question = Question(plan.title, plan.budget, next(iter(files.candidates)), videos)
+    if cascade is not None:
+        cheap, dear = (files.find(one.name) for one in (cascade.pair.cheap, cascade.pair.dear))
+        steps = (*files.list_steps(cascade.pair.cheap.name), *files.list_steps(cascade.pair.dear.name))
+        document = document_search(question, found, dear.artifact.path.name, steps)
+        return Tuned(write_cascade(output, cheap, dear, cascade, document), document)
     if winner is None:
         return Tuned(None, document_search(question, found, None, ()))
-    artifact = files.make(winner)
-    document = document_search(question, found, artifact.path.name, files.list_steps(winner))
-    placed = write_winner(output, files.candidates[winner], files.find_manifest(winner), artifact, document)
-    return Tuned(placed, document)
+    made = files.find(winner)
+    document = document_search(question, found, made.artifact.path.name, files.list_steps(winner))
+    return Tuned(write_winner(output, made, document), document)

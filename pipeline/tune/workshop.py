@@ -24,7 +24,7 @@ from ...core.reporter import Reporter
 from ...core.types import Artifact
 from ...runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
 from ..build import build
-from ..calibrate import FoldedGraphs
+from ..calibrate import find_folded
 from ..clips import Clips
 from ..export import ExportOptions, export
 from ..placement import place_layers
@@ -102,16 +102,19 @@ class Workshop:
         import onnx
 
         from ...calibration.calibrate import draft_calibration
+        from ...calibration.linear_layers import find_layers
         from ...calibration.qdq import quantize_graph
         from ...graphs.load import load_graph
 
-        graphs, precision = FoldedGraphs.find(manifest, candidate.form.base), candidate.form.precision
-        names = frozenset(layer.name for layer in graphs.layers)
-        placed = place_layers(graphs.base, names, target, precision, self.reporter)
-        model, draft = load_graph(graphs.base.path), draft_calibration(graphs.layers, precision)
+        base, precision = find_folded(manifest, candidate.form.base), candidate.form.precision
+        model = load_graph(base.path)
+        layers = find_layers(model)
+        names = frozenset(layer.name for layer in layers)
+        placed = place_layers(base, names, target, precision, self.reporter)
         with tempfile.TemporaryDirectory(dir=self.root) as folder:
             path = Path(folder) / f"{candidate.name}.onnx"
-            onnx.save(quantize_graph(model, graphs.layers, draft, names - placed.layers), path)
+            draft = draft_calibration(layers, precision)
+            onnx.save(quantize_graph(model, layers, draft, names - placed.layers), path)
             yield path
 
     def _key(self, candidate: Candidate) -> str:

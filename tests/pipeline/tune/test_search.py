@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from dualexport.pipeline.tune.search import Answer, Budget, Fate, TimedCandidate, Trial, search
+from dualexport.pipeline.tune.search import search
+from dualexport.pipeline.tune.verdict import Answer, Budget, Fate, TimedCandidate, Trial
 from hypothesis import given
 from hypothesis import strategies as st
 
