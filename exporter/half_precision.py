@@ -19,7 +19,7 @@ LARGEST_HALF = 65504.0
 SMALLEST_NORMAL_HALF = 2.0**-14  # below it, half loses a bit of precision with each halving
 GROWN_ERROR = 1.5  # of a layer that standardizes behind its product, to that of one that does before
 COMPARED_CLIPS = 2
-SAMPLED_ROWS = 512  # of each clip and layer
+SAMPLED_ROWS = 512  # of each clip and layer, at most
 READS_UNNAMED = (FoldedMlp, ScoreSoftmax)  # their inputs, residuals and scores, are no module's output
 
 
@@ -87,7 +87,7 @@ def _comparing(network: nn.Module, errors: dict[str, list[float]]) -> Iterator[N
     """While the block runs, add to `errors` what each standardizing layer would lose in half, in both orders."""
 
     def measure(name: str, layer: StandardizingLinear, x: Tensor) -> None:
-        rows = x[:: max(1, len(x) // SAMPLED_ROWS)]
+        rows = x[:: math.ceil(len(x) / SAMPLED_ROWS)]
         found = errors.setdefault(name, [0.0, 0.0])
         for index, error in enumerate(_half_errors(layer, rows)):
             found[index] += error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from torch import nn
 
 from ..core.choices import Graph, InputType, Precision
 from ..core.errors import ExportError
-from ..core.files import hash_file
 from ..core.reporter import Progress, no_progress
 from ..core.types import LOGITS, Artifact, TensorSpec
 from ..graphs.batch import free_batch
@@ -90,16 +90,17 @@ class TracedNetwork:
             graph.initializer.append(numpy_helper.from_array(values, name))
         if self.options.least_batch is not None:
             free_batch(model, self.traced_batch, (self.options.least_batch, self.options.batch))
-        path.write_bytes(model.SerializeToString())
         nodes = len(graph.node)
-        del model, graph  # a copy of the weights; the check needs the room for its own
-        check_model(path)
+        content = model.SerializeToString()
+        del model, graph  # a copy of the weights
+        check_model(content)
+        path.write_bytes(content)
         return Artifact(
             format="onnx",
             precision=precision,
             graph=self.options.graph,
             path=path,
-            sha256=hash_file(path),
+            sha256=hashlib.sha256(content).hexdigest(),
             inputs=self.inputs,
             outputs=self.outputs,
             parent=parent,
@@ -155,10 +156,10 @@ def _make_module(network: DualFormer, options: OnnxOptions) -> nn.Module:
     return SelectionOutputs(network).eval() if options.with_selection else network
 
 
-def check_model(path: Path) -> None:
-    """Raise ExportError unless the file passes ONNX's checker with full shape inference, all shapes static."""
+def check_model(content: bytes) -> None:
+    """Raise ExportError unless a file of that content passes ONNX's checker with full shape inference."""
     try:
-        onnx.checker.check_model(path, full_check=True)
+        onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}",

@@ -15,6 +15,7 @@ from ..dualformer.network import HEAD_DIM, MLP_RATIO, Grid
 from .identities import CHANNELS_PER_GROUP, LAYER_NORM_EPSILON
 from .token_order import TokenOrder
 
+MOST_SCORES = 1 << 22  # of attention that PyTorch holds at a time
 QKV_SHIFT = 0.25  # added to standardized tokens; small against their spread, so that it costs no precision
 
 
@@ -82,6 +83,7 @@ class Attend(nn.Module):
 
     Rows are (token of the sequence, sequence), so all sequences and their heads are views with one stride. `clips` is
     1, or the batch that stands for any when it is traced: a single attention a clip is split for all batches then.
+    Traced, it is one product of all queries; run, it takes a few at a time, with the same values in less memory.
     """
 
     def __init__(self) -> None:
@@ -97,7 +99,9 @@ class Attend(nn.Module):
         q = query.reshape(queries, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, queries, head_dim)
         k = key.reshape(keys, -1, HEAD_DIM).permute(1, 2, 0)  # (sequences * heads, head_dim, keys)
         v = value.reshape(keys, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, keys, head_dim)
-        out: Tensor = self.softmax(q @ k) @ v
+        at_once = queries if torch.compiler.is_exporting() else max(1, MOST_SCORES // (len(q) * keys))
+        parts = [self.softmax(part @ k) @ v for part in q.split(at_once, dim=1)]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return out.transpose(0, 1).reshape(query.shape)
 
 

@@ -1,0 +1,27 @@
+"""The layers of the folded network, run by PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dualexport.exporter.folding import layers
+from torch import Tensor, nn
+
+QUERIES, KEYS, SEQUENCES, WIDTH = 48, 24, 3, 64
+
+
+def test_attention_holds_few_scores_at_a_time_and_gives_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = layers.Attend()
+    query = torch.randn(QUERIES * SEQUENCES, WIDTH)
+    key, value = torch.randn(2, KEYS * SEQUENCES, WIDTH)
+    whole = attend(query, key, value, QUERIES, KEYS)
+    held: list[int] = []
+
+    def count(_softmax: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        held.append(inputs[0].numel())
+
+    attend.softmax.register_forward_pre_hook(count)
+    monkeypatch.setattr(layers, "MOST_SCORES", 1000)
+    torch.testing.assert_close(attend(query, key, value, QUERIES, KEYS), whole)
+    assert max(held) <= 1000
+    assert sum(held) == QUERIES * KEYS * SEQUENCES * (WIDTH // layers.HEAD_DIM)
