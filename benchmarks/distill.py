@@ -155,7 +155,7 @@ def measure_step(rounds: int = 6) -> None:
 def time_pair(run: Distillation, clips: list[Clip], stage: Stage) -> float:
     """The time of a step by that of a bare pass of the same network."""
     started = time.perf_counter()
-    run.take_step(clips, int)
+    run.take_step(clips, ACTIONS.index)
     middle = time.perf_counter()
     train_part(run.student, stage)
     set_sigma(run.student, 0.05 if stage is Stage.SELECTORS else 0.0)

@@ -67,11 +67,18 @@ class ClipSource:
         self._preprocessing = preprocessing
         self.skip_unreadable = skip_unreadable
         self.decoder = Decoder.FFMPEG
+        self.shown_frames: slice | None = None
 
     def shown_by(self, decoder: Decoder) -> ClipSource:
         """The same source, whose clips also have their frames as `decoder` gives them; it is for video files only."""
         other = copy.copy(self)
         other.decoder = decoder
+        return other
+
+    def shown_at(self, frames: slice) -> ClipSource:
+        """The same source, whose clips are shown to artifacts with these frames only."""
+        other = copy.copy(self)
+        other.shown_frames = frames
         return other
 
     def of(self, videos: Sequence[Video]) -> ClipSource:
@@ -83,7 +90,7 @@ class ClipSource:
     @property
     def rules(self) -> str:
         """The rules by which a video becomes clips, as a text that is the same for the same ones."""
-        return f"{self._preprocessing} {self.views} views"
+        return f"{self._preprocessing} {self.views} views {self.shown_frames or ''}".rstrip()
 
     def __iter__(self) -> Iterator[Clip]:
         read = 0
@@ -105,6 +112,8 @@ class ClipSource:
 
     def _read_video(self, video: Video) -> Iterable[Clip]:
         clips = _read_clips(video, self._preprocessing, self.views)
+        if self.shown_frames is not None:
+            return (clip.shown_at(self.shown_frames) for clip in clips)
         if self.decoder is not Decoder.GSTREAMER:
             return clips
         if video.path.suffix.lower() in ARRAY_SUFFIXES or video.path.is_dir():

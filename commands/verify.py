@@ -28,8 +28,8 @@ def verify(
     reference: Annotated[
         Reference,
         typer.Option(
-            help="The PyTorch network; where there is no PyTorch, the FP32 ONNX file, the outputs in a bundle, or the "
-            "logits that the last run with PyTorch stored."
+            help="The PyTorch network, also on the whole clip where it was exported for fewer frames; without PyTorch, "
+            "the FP32 ONNX file, the outputs in a bundle, or the logits that the last run with PyTorch stored."
         ),
     ] = Reference.TORCH,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint is now, if it was moved.")] = None,

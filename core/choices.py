@@ -77,6 +77,7 @@ class Reference(str, Enum):
     """The reference that artifacts are compared with."""
 
     TORCH = "torch"
+    WHOLE = "whole"  # the network of fewer frames, on clips of all frames
     ONNX = "onnx"
     EXPECTED = "expected"
     STORED = "stored"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .choices import Graph, Precision
-from .errors import ClipError
+from .errors import ClipError, OptionError
 
 Array = NDArray[Any]
 LOGITS = "logits"  # the name of a network's first output
@@ -74,6 +74,19 @@ class Preprocessing:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
+    def find_frames(self, fewer: Preprocessing) -> slice:
+        """The frames of a clip that one with `fewer` frames is made of; raises OptionError where they are no part."""
+        step, remainder = divmod(fewer.stride, self.stride)
+        if remainder or not step or (fewer.frames - 1) * step >= self.frames:
+            fitting = self.frames // fewer.frames * self.stride
+            raise OptionError(
+                f"{fewer.frames} frames of stride {fewer.stride} are not among the {self.frames} of stride "
+                f"{self.stride} that the whole network sees",
+                fix=f"choose --stride {fitting}" if fitting else f"choose fewer than {self.frames} --frames",
+            )
+        start = max(0, self.frames - fewer.frames * step) // 2
+        return slice(start, start + step * fewer.frames, step)
+
     def normalize(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Uint8 RGB (frames, size, size, 3) -> float32 (3, frames, size, size)."""
         scaled = (frames - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
@@ -96,6 +109,11 @@ class Clip:
     frame_indices: tuple[int, ...] = ()
     label: str | None = None
     shown: Array | None = None
+
+    def shown_at(self, frames: slice) -> Clip:
+        """The clip as artifacts of fewer frames get it: `shown` with these of its frames."""
+        shown = self.data[frames] if self.data.dtype == np.uint8 else self.data[:, frames]
+        return replace(self, shown=np.ascontiguousarray(shown))
 
     @property
     def as_shown(self) -> Clip:

@@ -93,16 +93,18 @@ def find_checkpoint(manifest: Manifest, checkpoint: Path | None = None) -> Path 
 
 def restore_network(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
     """The network that the manifest's artifacts were made from; raises as `find_checkpoint` does."""
-    path = find_checkpoint(manifest, checkpoint)
     clip = manifest.preprocessing
-    if path is None:
-        network = build_random_network(manifest.size, manifest.weights.seed or 0, manifest.selections)
-    else:
-        found = read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed)
-        network = build_network(found)
-    network = use_on_clips(network, clip.frames, clip.stride)
+    network = use_on_clips(restore_whole(manifest, checkpoint), clip.frames, clip.stride)
     _require_listed(network.config, manifest)
     return network
+
+
+def restore_whole(manifest: Manifest, checkpoint: Path | None = None) -> DualFormer:
+    """The same network on the clips that it was trained on; raises as `find_checkpoint` does."""
+    path = find_checkpoint(manifest, checkpoint)
+    if path is None:
+        return build_random_network(manifest.size, manifest.weights.seed or 0, manifest.selections)
+    return build_network(read_checkpoint(path, manifest.size, manifest.selections, manifest.weights.selector_seed))
 
 
 def _require_listed(config: DualFormerConfig, manifest: Manifest) -> None:

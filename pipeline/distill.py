@@ -112,7 +112,7 @@ def _check_options(options: DistillOptions) -> None:
 def _plan_students(network: Network, options: DistillOptions, output: Path | str | None) -> list[_Planned]:
     """Make every student, which refuses what its grids cannot take, and name its file."""
     with needing_extra("onnx"):
-        from ..exporter.distillation.student import find_frames, make_student
+        from ..exporter.distillation.student import make_student
     given = network.weights.checkpoint
     stem = "dualformer-demo" if network.weights.demo or given is None else given.stem
     own = network.module.config
@@ -121,7 +121,7 @@ def _plan_students(network: Network, options: DistillOptions, output: Path | str
         clip = network.with_clips(frames, options.stride).module.config.preprocessing
         selections = parse_selections(text) if text else ()
         made = make_student(network.module, selections, clip.frames, clip.stride, options.seed)
-        find_frames(own, made.config)
+        own.preprocessing.find_frames(clip)  # refuses others than the teacher's
         parts = [f"{clip.frames}x{clip.stride}"] if clip != own.preprocessing else []
         name = "-".join((stem, *parts, *(str(one).replace(":", "_") for one in selections)))
         planned.append(_Planned(replace(network, module=made), Path(f"{name}{SUFFIX}")))

@@ -135,11 +135,18 @@ def _show(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{spec.dtype} {spec.shape}" for spec in specs) or "nothing"
 
 
-def open_network(manifest: Manifest, checkpoint: Path | None = None) -> TimedRunner:
-    """The PyTorch network that the artifacts were made from."""
-    from ..exporter.loading import restore_network
+def open_network(manifest: Manifest, checkpoint: Path | None = None, *, whole: bool = False) -> TimedRunner:
+    """The PyTorch network that the artifacts were made from; `whole`, on the clips that it was trained on."""
+    from ..exporter.loading import restore_network, restore_whole
 
-    return wrap_network(restore_network(manifest, checkpoint))
+    network = restore_whole(manifest, checkpoint) if whole else restore_network(manifest, checkpoint)
+    config = network.config
+    if whole and config.trained_frames not in (None, config.frames):
+        raise ManifestError(
+            f"{manifest.name} was distilled to {config.frames} frames, and is not meant for more",
+            fix="verify it beside the folder of its teacher",
+        )
+    return wrap_network(network)
 
 
 def wrap_network(network: DualFormer) -> TimedRunner:

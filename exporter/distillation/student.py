@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ...core.errors import CheckpointError, OptionError
+from ...core.errors import CheckpointError
 from ...core.selection import Selection
 from ..checkpoint import draw_selectors
-from ..dualformer.network import DualFormer, DualFormerConfig
+from ..dualformer.network import DualFormer
 from ..dualformer.selectors import list_selectors
 from .schedule import Stage
 
@@ -36,24 +36,6 @@ def make_student(
         student = DualFormer(changed)
     student.load_state_dict({**state, **draw_selectors(changed, seed)}, strict=True, assign=True)
     return student.eval()
-
-
-def find_frames(teacher: DualFormerConfig, student: DualFormerConfig) -> slice:
-    """The teacher's frames that the student sees, in the middle of the clip.
-
-    Raises OptionError where the student's frames are none of the teacher's.
-    """
-    step, remainder = divmod(student.stride, teacher.stride)
-    spare = teacher.frames - (student.frames - 1) * max(step, 1) - 1
-    if remainder or not step or spare < 0:
-        fitting = teacher.frames // student.frames * teacher.stride
-        raise OptionError(
-            f"{student.frames} frames of stride {student.stride} are not among the teacher's {teacher.frames} of "
-            f"stride {teacher.stride}, whose answers are learned",
-            fix=f"choose --stride {fitting}" if fitting else f"choose fewer than {teacher.frames} --frames",
-        )
-    start = (teacher.frames - student.frames * step) // 2 if spare >= step else 0
-    return slice(start, start + step * student.frames, step)
 
 
 def train_part(student: DualFormer, stage: Stage) -> None:

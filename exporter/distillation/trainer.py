@@ -20,7 +20,7 @@ from ..dualformer.selectors import set_sigma
 from .optimization import NO_LABEL, descend, distillation_loss, follow, make_optimizer
 from .processes import Processes
 from .schedule import Schedule, Stage
-from .student import find_frames, list_fresh, train_part
+from .student import list_fresh, train_part
 from .teacher import AT_ONCE, Teacher, to_input
 
 MEASURED_AFTER = 200  # steps at most; a pass over the clips where that is shorter
@@ -69,7 +69,7 @@ class Distillation:
 
     def __init__(self, teacher: Teacher, student: DualFormer, course: Course, processes: Processes) -> None:
         self.teacher, self.course, self._processes = teacher, course, processes
-        self._frames = find_frames(teacher.network.config, student.config)
+        self._frames = teacher.network.config.preprocessing.find_frames(student.config.preprocessing)
         self.student = student.to(processes.device)
         if processes.device.type == "cpu":
             speed_up(self.student)

@@ -179,6 +179,11 @@ def _decide(manifest: Manifest, comparison: Comparison, clips: Iterable[Clip]) -
             "GStreamer decoded and scaled the clips for the artifacts, and the published preprocessing those for the "
             "reference: differences are of both, pixels and arithmetic"
         )
+    if getattr(clips, "shown_frames", None) is not None:
+        caveats.append(
+            f"the reference saw the whole clip, the artifacts {manifest.preprocessing.frames} of its frames: "
+            "differences are of both, frames and arithmetic"
+        )
     if "PyTorch" not in comparison.reference:
         caveats.append(
             f"the reference ({comparison.reference}) is an exported file, not the trained network: an error in it "

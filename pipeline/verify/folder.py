@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...clips.source import ClipSource
 from ...core.choices import Decoder, Reference, Runtime, choose, choose_or_none
 from ...core.errors import OptionError
 from ...core.logit_store import LogitStore
@@ -143,11 +144,12 @@ def find_conflict(clips: Clips | Path | None, options: VerifyOptions) -> str | N
         return "expected outputs are those of the bundle's own clips: leave --clips out"
     if clips is None and (options.workers or options.ray or reference is Reference.STORED):
         return "--workers, --ray and --reference stored are for videos: give --clips"
-    if choose(Decoder, options.decoder, "decoder") is Decoder.GSTREAMER:
-        if clips is None:
-            return "--decoder gstreamer is for videos: give --clips"
-        if options.layers or options.bisect:
-            return "--layers and --bisect compare on the same pixels: leave --decoder out"
+    gstreamer = choose(Decoder, options.decoder, "decoder") is Decoder.GSTREAMER
+    whole = reference is Reference.WHOLE
+    if (gstreamer or whole) and clips is None:
+        return f"{'--decoder gstreamer' if gstreamer else '--reference whole'} is for videos: give --clips"
+    if (gstreamer or whole) and (options.layers or options.bisect or (gstreamer and whole)):
+        return "--layers and --bisect compare on the same pixels: leave --decoder and --reference whole out"
     if options.ray and options.ray not in ("auto", "local") and ":" not in options.ray:
         return f"{options.ray} is no address: give HOST:PORT, or auto, to --ray"
     return None
@@ -182,18 +184,30 @@ def _prepare_one(
     if options.against == "all":
         artifacts = skip_stale(artifacts, reporter.note)
     decoder = choose(Decoder, options.decoder, "decoder")
-    same_pixels = decoder is not Decoder.GSTREAMER
+    same_pixels = decoder is not Decoder.GSTREAMER and reference is not Reference.WHOLE
     allowed = override_limits(
         choose_defaults(selects_tokens=bool(manifest.selections), same_pixels=same_pixels), own_limits
     )
     limits = {artifact.path.name: limits_of(artifact, allowed, options.tolerance) for artifact in artifacts}
-    preprocessing = manifest.preprocessing
-    source = generate_clips(1, preprocessing) if clips is None else clips.open(preprocessing).shown_by(decoder)
+    source = (
+        _open_clips(manifest, clips, reference).shown_by(decoder)
+        if clips
+        else generate_clips(1, manifest.preprocessing)
+    )
     names = inputs.list_class_names(manifest, source, reporter)
     if names is not None:
         inputs.require_known_labels(source, names, manifest.classes)
     checkpoint = Path(options.checkpoint) if options.checkpoint else None
     return _Prepared(VerifyJob(manifest, artifacts, reference, checkpoint, limits), source, names)
+
+
+def _open_clips(manifest: Manifest, clips: Clips, reference: Reference) -> ClipSource:
+    """The clips that the network takes; for the whole network as reference its own, of which artifacts see a part."""
+    taken = manifest.preprocessing
+    if reference is not Reference.WHOLE:
+        return clips.open(taken)
+    whole = inputs.find_whole_clip(manifest)
+    return clips.open(whole).shown_at(whole.find_frames(taken))
 
 
 def _verify(

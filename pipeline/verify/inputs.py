@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.choices import Precision, Reference, Runtime
 from ...core.class_names import find_class
-from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError, RunnerError
+from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError, OptionError, RunnerError
 from ...core.extras import needing_extra
 from ...core.logit_store import REFERENCE_NAME
 from ...core.reporter import Notify, Reporter
 from ...core.runner import Runner, open_noting
-from ...core.types import Artifact, Clip
+from ...core.types import Artifact, Clip, Preprocessing
+from ...exporter.dualformer.architecture import CONFIGS
 from ..runners import choose_artifact, list_artifacts, open_beside_others, open_network
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def open_reference(
     manifest: Manifest, checkpoint: Path | None, reference: Reference, threads: int | None = None
 ) -> Runner:
     """Open what artifacts are compared with."""
-    if reference is Reference.TORCH:
-        return _open_torch(manifest, checkpoint, threads)
+    if reference in (Reference.TORCH, Reference.WHOLE):
+        return _open_torch(manifest, checkpoint, threads, whole=reference is Reference.WHOLE)
     if reference is Reference.STORED:
         from ...runtimes.stored_runner import open_stored
 
@@ -113,10 +114,20 @@ def describe_network(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None) -> Runner:
+def find_whole_clip(manifest: Manifest) -> Preprocessing:
+    """The clips that the network was trained on; raises OptionError where it is on those already."""
+    whole = CONFIGS[manifest.size].preprocessing
+    if (whole.frames, whole.stride) == (manifest.preprocessing.frames, manifest.preprocessing.stride):
+        raise OptionError(
+            f"{manifest.name} works on all frames: there is no wholer network", fix="leave --reference whole out"
+        )
+    return whole
+
+
+def _open_torch(manifest: Manifest, checkpoint: Path | None, threads: int | None, *, whole: bool = False) -> Runner:
     try:
         with needing_extra("verify"):
-            network = open_network(manifest, checkpoint)
+            network = open_network(manifest, checkpoint, whole=whole)
             if threads is not None:
                 from ...runtimes.torch_runner import use_threads
 

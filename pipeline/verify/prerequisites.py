@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 
 from ...clips.gstreamer import SOFTWARE, require_elements
 from ...core.choices import Decoder, Reference
@@ -37,6 +36,9 @@ def require_reference(job: VerifyJob, *, with_network: bool) -> None:
     if job.reference is Reference.ONNX:
         require_libraries("verify --reference onnx", "onnxruntime")
         check_artifact(inputs.require_fp32(job.manifest))
+    elif job.reference is Reference.WHOLE:
+        inputs.find_whole_clip(job.manifest).find_frames(job.manifest.preprocessing)
+        _require_network(job)
     elif job.reference is not Reference.TORCH:
         with inputs.open_reference(job.manifest, job.checkpoint, job.reference):
             pass
@@ -52,7 +54,6 @@ def require_ray() -> None:
 
 def _require_network(job: VerifyJob) -> None:
     """Load PyTorch, and look for the checkpoint; the network itself is not built."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep; read when PyTorch is loaded
     try:
         with needing_extra("verify"):
             from ...exporter.loading import find_checkpoint

@@ -226,6 +226,7 @@ def _describe_run(job: VerifyJob, source: ClipSource, info: WorkerInfo) -> dict[
         "views": source.views,
         "skip_unreadable": source.skip_unreadable,
         "decoder": source.decoder.value,
+        "shown": str(source.shown_frames),
         "batch": info.batch,
         "versions": dict(info.versions),
         "processor": info.processor,

@@ -191,7 +191,7 @@ def test_what_cannot_be_trained_on_is_refused(teacher: Network, videos: Path, tm
         ({"selections": ()}, "nothing is to be distilled"),
         ({"selections": (), "frames": (8,), "freeze": True}, "learn nothing"),
         ({"frames": (7,)}, "7 frames"),
-        ({"frames": (8,), "stride": 3}, "not among the teacher's"),
+        ({"frames": (8,), "stride": 3}, "not among the 16 of stride 2"),
         ({"selections": ("T0:0.5", "T0:0.75")}, "2 students do not go into one file"),
         ({"rate": 0.0}, "not above 0"),
     ],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import CheckpointError, OptionError
 from dualexport.core.selection import parse_selections
+from dualexport.core.types import Preprocessing
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.distillation.optimization import (
     LABEL_WEIGHT,
@@ -17,12 +16,11 @@ from dualexport.exporter.distillation.optimization import (
     make_optimizer,
 )
 from dualexport.exporter.distillation.schedule import Schedule, Stage
-from dualexport.exporter.distillation.student import find_frames, list_fresh, make_student, train_part
-from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
+from dualexport.exporter.distillation.student import list_fresh, make_student, train_part
+from dualexport.exporter.dualformer.network import DualFormer
 from torch import nn
 from torch.nn import functional
 
-TEACHER = CONFIGS[ModelSize.B]
 HALF = parse_selections("T0:0.5")
 
 
@@ -86,14 +84,14 @@ def test_a_teacher_that_selects_already_is_refused() -> None:
     [(32, 2, range(32)), (16, 4, range(0, 32, 2)), (8, 8, range(0, 32, 4)), (16, 2, range(8, 24))],
 )
 def test_a_students_frames_are_among_the_teachers(frames: int, stride: int, indices: range) -> None:
-    found = find_frames(TEACHER, replace(TEACHER, frames=frames, stride=stride, trained_frames=32))
+    found = Preprocessing(32, 2).find_frames(Preprocessing(frames, stride))
     assert range(32)[found] == indices
 
 
 @pytest.mark.parametrize(("frames", "stride"), [(16, 3), (16, 1), (32, 4)])
 def test_other_frames_have_no_answer_to_learn(frames: int, stride: int) -> None:
-    with pytest.raises(OptionError, match="not among the teacher's 32 of stride 2"):
-        find_frames(TEACHER, replace(TEACHER, frames=frames, stride=stride, trained_frames=32))
+    with pytest.raises(OptionError, match="not among the 32 of stride 2"):
+        Preprocessing(32, 2).find_frames(Preprocessing(frames, stride))
 
 
 def test_only_matrices_decay() -> None:

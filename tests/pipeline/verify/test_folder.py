@@ -67,6 +67,7 @@ PREREQUISITES: dict[str, tuple[VerifyOptions, tuple[str, ...], str]] = {
     "checkpoint": (VerifyOptions(checkpoint=Path("gone.pth")), (), "was made from random weights"),
     "stored": (VerifyOptions(reference="stored"), (), "reference.logits: no such file"),
     "layers of other pixels": (VerifyOptions(decoder="gstreamer", layers=True), (), "compare on the same pixels"),
+    "whole": (VerifyOptions(reference="whole"), (), "works on all frames"),
     "limits": (VerifyOptions(limits=Path("gone.toml")), (), "gone.toml"),
     "artifact": (VerifyOptions(against="int8"), (), "lists no artifact 'int8'"),
 }
