@@ -1,6 +1,7 @@
 """Networks of half the cost against the whole demo model, and against each other, on videos none of them learned from.
 
 Usage: python benchmarks/distill.py --clips 200 [--seed 20261121 --seed 31337] [--student T0_0.5.safetensors ...]
+                                    [--keep found.json]
        python benchmarks/distill.py --step
 
 Without training: half of the frames chosen at random, by the largest difference between neighbouring frames, and at
@@ -9,12 +10,14 @@ checkpoint that `dualexport distill` wrote; those that select frames once more w
 what of the gain is the choice. Pairs are tested by McNemar's exact test on the same videos: `lost` are those that the
 whole network has right and the row has not, `p` against the whole network, and against the first student.
 
---step measures a step of distillation against a bare forward and backward pass of the student, in turns.
+With --keep a row that was measured before is not measured again. --step measures a step of distillation against a bare
+forward and backward pass of the student, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -97,17 +100,37 @@ def list_rows(students: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def classify(rows: Sequence[Row], seed: int, count: int) -> Array:
-    """Let all rows see the videos of a seed; returns which of them show their action in a part of the time."""
-    config = rows[0].network.config
+def classify(rows: Sequence[Row], seed: int, count: int) -> None:
+    """Let the rows see the videos of a seed."""
+    config = dx.load_demo().module.config
     with tempfile.TemporaryDirectory() as folder:
         labels = write_dataset(Path(folder), count, seed).labels
         clips = iter(ClipSource(labels, config.preprocessing))
         while batch := list(islice(clips, BATCH)):
             for row in rows:
                 row.add(to_input(batch, CPU), config.stride)
+
+
+def find_partial(seed: int, count: int) -> Array:
+    """The videos of a seed that show their action in a part of the time only."""
     motions = [make_scene(seed, index).motion for index in range(count)]
     return np.array([one.action != "standing still" and one.end - one.start <= SCENE_FRAMES - 2 for one in motions])
+
+
+def classify_new(rows: Sequence[Row], seeds: Sequence[int], count: int, keep: Path | None) -> None:
+    """Let the rows see the videos of all seeds, but for those that `keep` knows from an earlier run."""
+    known = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
+    for seed in seeds:
+        new = [row for row in rows if f"{row.name} {seed} {count}" not in known]
+        if new:
+            for row in new:
+                row.found.clear()
+            classify(new, seed, count)
+            known |= {f"{row.name} {seed} {count}": list(row.found) for row in new}
+            if keep is not None:
+                keep.write_text(json.dumps(known))
+    for row in rows:
+        row.found = [one for seed in seeds for one in known[f"{row.name} {seed} {count}"]]
 
 
 def print_rows(rows: Sequence[Row], truth: Array, partial: Array) -> None:
@@ -171,6 +194,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--student", type=Path, action="append", default=[])
+    parser.add_argument("--keep", type=Path, metavar="JSON")
     parser.add_argument("--step", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -179,7 +203,8 @@ def main() -> None:
         return
     rows = list_rows(options.student)
     seeds = options.seed or [20261121]
-    partial = np.concatenate([classify(rows, seed, options.clips) for seed in seeds])
+    classify_new(rows, seeds, options.clips, options.keep)
+    partial = np.concatenate([find_partial(seed, options.clips) for seed in seeds])
     print_rows(rows, np.tile(np.arange(options.clips) % len(ACTIONS), len(seeds)), partial)
 
 

@@ -52,6 +52,10 @@ class ClipNotFoundError(ClipError, FileNotFoundError):
     """A video, a folder or a list of videos that is not there."""
 
 
+class DistillError(DualExportError):
+    """A distillation that diverged."""
+
+
 class ExportError(DualExportError):
     """A network that could not be written as ONNX."""
 

@@ -83,7 +83,7 @@ def distill(
     planned = _plan_students(network, options, output)
     with needing_extra("onnx"):
         from ..exporter.distillation.processes import join_processes
-        from .distillation import open_job
+        from .distillation import name_state, open_job
     with join_processes() as processes:
         reporter = Reporter(progress, notify) if processes.is_first else SILENT
         for one in planned if processes.is_first else ():
@@ -92,6 +92,8 @@ def distill(
         folder.mkdir(parents=True, exist_ok=True)
         with open_job(network, clips, options, processes, folder) as job:
             students = tuple(job.train(one.network, one.path, reporter) for one in planned)
+        for one in planned if processes.is_first else ():
+            name_state(one.path).unlink(missing_ok=True)
     return Distilled(students, processes.is_first)
 
 

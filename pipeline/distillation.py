@@ -72,12 +72,16 @@ class DistillJob:
     processes: Processes
 
     def train(self, student: Network, path: Path, reporter: Reporter) -> Student:
-        """Train a student, and write its checkpoint and curve; what an interrupted run left is gone on with."""
+        """Train a student, and write its checkpoint and curve; what an interrupted run left is gone on with.
+
+        Its state stays, so that a run of several students does not begin again with the first.
+        """
+        reporter(f"training {path.name}")
         config, processes, options = student.module.config, self.processes, self.options
         draws = ClipDraws(self.training, options.batch, options.seed, processes.part(options.batch))
         held_out = self.held_out.part(slice(processes.rank, None, processes.count))
         run = Distillation(self.teacher, student.module, self._plan_course(student), processes)
-        state = StateFile(path.with_suffix(".state"), self._describe(student))
+        state = StateFile(name_state(path), self._describe(student))
         if state.restore(run):
             reporter.note(f"going on at step {run.step} of {options.steps}")
         feed = Feed(draws.read_from, ReadAhead(held_out), draws.steps_a_pass, self.find_class)
@@ -90,7 +94,7 @@ class DistillJob:
             raise
         if processes.is_first:
             self._write(student, run, path)
-            state.discard()
+            state.save(run)
         for skipped in {**self.training.skipped, **held_out.skipped}.values():
             reporter.note(f"skipped {skipped.reason}")
         best = run.best_point
@@ -167,6 +171,11 @@ def open_job(
         store.close()
         raise
     store.discard()
+
+
+def name_state(path: Path) -> Path:
+    """The file beside a checkpoint with the state of its training."""
+    return path.with_suffix(".state")
 
 
 def number_labels(network: Network, source: ClipSource) -> Callable[[str], int]:

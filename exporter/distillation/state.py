@@ -80,10 +80,6 @@ class StateFile:
             staged.write_bytes(content)
         self._saved_at = time.monotonic()
 
-    def discard(self) -> None:
-        """Delete the file: the run is done."""
-        self.path.unlink(missing_ok=True)
-
 
 def pack_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
     """The content of a .safetensors file."""

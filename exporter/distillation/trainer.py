@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import ClipError, DistillError
 from ...core.reporter import Reporter
 from ...core.types import Clip
 from ..dualformer.fast_convolution import speed_up
@@ -133,6 +134,8 @@ class Distillation:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = self._module(to_input(clips, device)[:, :, self._frames])
         loss = distillation_loss(logits.float(), wanted, torch.tensor(numbers, device=device), course.temperature)
+        if not loss.isfinite():
+            raise DistillError(f"the loss of step {self.step} is {loss.item()}", fix="take a lower --rate")
         descend(self._optimizer, loss, phase.rate)
         follow(self.average, self.student, self.step)
         return loss.item()
@@ -150,6 +153,8 @@ class Distillation:
             agreed += int((logits.argmax(1) == wanted.argmax(1)).sum())
             count += len(clips)
         sums = self._processes.add([losses, agreed, count, sum(self.losses), len(self.losses)])
+        if not sums[2]:
+            raise ClipError("no held-out video could be read", fix="run without --skip-unreadable to see why")
         loss, agreement = sums[0] / sums[2], sums[1] / sums[2]
         stage = self.course.schedule.at(self.done).stage.value
         self.curve.append(
@@ -163,7 +168,7 @@ class Distillation:
         """All tensors that a resumed run needs to go on as if nothing had happened."""
         parts = {"student": self.student.state_dict(), "average": self.average.state_dict(), "best": self.best}
         parts |= {f"optimizer.{number}": one for number, one in self._optimizer.state_dict()["state"].items()}
-        return {f"{part}/{name}": value.clone() for part, values in parts.items() for name, value in values.items()}
+        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
 
     def restore(
         self, step: int, seconds: float, losses: list[float], curve: list[Point], tensors: dict[str, Tensor]

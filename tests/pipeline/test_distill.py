@@ -52,6 +52,16 @@ def stop_at(step: int, error: type[BaseException] = Killed) -> Callable[[str, in
     return progress
 
 
+def stop_in(task: str) -> Callable[[str, int, int | None], None]:
+    """A progress that ends the run when a task begins."""
+
+    def progress(begun: str, done: int = 0, total: int | None = None) -> None:  # noqa: ARG001
+        if begun.startswith(task):
+            raise Killed
+
+    return progress
+
+
 def read_curve(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -116,7 +126,14 @@ def test_an_interrupted_run_keeps_the_best_weights_so_far(teacher: Network, vide
 @pytest.mark.slow
 def test_several_students_of_fewer_frames_and_regions(teacher: Network, videos: Path, tmp_path: Path) -> None:
     options = replace(SHORT, selections=("T0:0.75,S2:0.74",), frames=(16, 8), steps=1)
-    distilled = dx.distill(teacher, dx.Clips(videos), tmp_path / "made", options)
+    notes: list[str] = []
+    with pytest.raises(Killed):
+        dx.distill(
+            teacher, dx.Clips(videos), tmp_path / "made", options, progress=stop_in("training dualformer-demo-8")
+        )
+    distilled = dx.distill(teacher, dx.Clips(videos), tmp_path / "made", options, notify=notes.append)
+    assert notes == ["going on at step 1 of 1"]  # the first is not trained again
+    assert not list((tmp_path / "made").glob("*.state"))
     assert [student.path.name for student in distilled.students] == [
         "dualformer-demo-T0_0.75-S2_0.74.safetensors",
         "dualformer-demo-8x4-T0_0.75-S2_0.74.safetensors",
