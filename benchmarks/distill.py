@@ -67,7 +67,7 @@ class Row:
         if self.scores is not None:
             (selector,) = list_selectors(self.network)
             values = self.scores(seen)
-            selector.score = lambda _: values  # type: ignore[method-assign]
+            selector.score = lambda _: values  # type: ignore[method-assign, assignment]
         with torch.no_grad():
             self.found += self.network(seen).argmax(1).tolist()
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -44,7 +45,6 @@ COLUMNS = ("weights levelled", "rounded against what flows in", "layers", "dB", 
 @contextmanager
 def unlevelled() -> Iterator[None]:
     """Fold without the identities that level."""
-    kept = fold.level_query_key, fold.level_value
 
     def leave_pair(query: Affine, key: Tensor) -> tuple[Affine, Tensor]:
         return query, key
@@ -52,11 +52,8 @@ def unlevelled() -> Iterator[None]:
     def leave_value(value: Tensor, proj: Affine, key: Tensor) -> tuple[Tensor, Affine]:  # noqa: ARG001
         return value, proj
 
-    fold.level_query_key, fold.level_value = leave_pair, leave_value
-    try:
+    with patch.multiple(fold, level_query_key=leave_pair, level_value=leave_value):
         yield
-    finally:
-        fold.level_query_key, fold.level_value = kept
 
 
 def export(network: DualFormer, path: Path) -> FoldedGraphs:
@@ -97,7 +94,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=20, help="generated clips")
     parser.add_argument("--seed", type=int, default=0, help="of the clips")
     options = parser.parse_args()
-    network = load_network(None, options.checkpoint, 0)[0] if options.checkpoint else load_demo(0)[0]
+    network = (load_network(None, options.checkpoint, 0) if options.checkpoint else load_demo(0)).module
     clips = list(generated_clips(options.calibrate + options.held_out, network.config.preprocessing, seed=options.seed))
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -145,7 +145,7 @@ def name_clip(size: ModelSize, clip: Preprocessing) -> str:
 
 
 @cache  # which reads the metadata of them all
-def tool_versions() -> Mapping[str, str]:
+def tool_versions() -> dict[str, str]:
     """Versions of Python and of the installed libraries that shape an artifact."""
     versions = {"python": platform.python_version()}
     for tool in TOOLS:

@@ -15,7 +15,7 @@ from ..core.choices import Runtime
 from ..core.errors import ManifestError, RunnerError
 from ..core.manifest import Manifest, check_artifact, read_manifest
 from ..core.reading import FileKind, is_file
-from ..core.runner import TimedRunner
+from ..core.runner import Runner
 from ..core.types import Array, Artifact, TensorSpec
 from ..runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
 
@@ -25,7 +25,7 @@ CHEAP = "cheap"  # the folder of the cheap network, in that of the dear one
 CASCADE = FileKind("a cascade", ManifestError, "choose it again with `dualexport tune --cascade`", max_bytes=1 << 16)
 
 Name = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^/\\\x00]+$")]
-OpenArtifact = Callable[[Artifact], TimedRunner]
+OpenArtifact = Callable[[Artifact], Runner]
 
 
 class Cascade(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ def find_margins(logits: Array) -> Array:
 class CascadeRunner:
     """Runs the cheap network on a batch, and the dear one on those of its clips whose margin is too small."""
 
-    def __init__(self, cheap: TimedRunner, dear: TimedRunner, margin: float) -> None:
+    def __init__(self, cheap: Runner, dear: Runner, margin: float) -> None:
         self.name = f"{cheap.name}, below a margin of {margin:.3g} {dear.name}"
         if cheap.inputs != dear.inputs or cheap.outputs[:1] != dear.outputs[:1]:
             raise RunnerError(

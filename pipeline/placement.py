@@ -82,7 +82,7 @@ class Target:
     def name(self) -> str:
         """`all`, `free`, `here`, or the device's name."""
         if self.place is not Place.DEVICE:
-            return self.place.value
+            return str(self.place.value)
         return HERE if self.device is None else self.device.value
 
 

@@ -50,7 +50,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
     optimizer.step()

@@ -146,7 +146,7 @@ class Answers:
             computed = dict(zip(part, rows, strict=True))
             self.journal.add({keys[video]: row for video, row in computed.items()})
             known |= computed
-        return [np.reshape(known[video], (-1, classes)) for video in videos]
+        return [np.reshape(np.asarray(known[video]), (-1, classes)) for video in videos]
 
     def _key(self, artifact: Artifact, source: ClipSource, video: int) -> str:
         if not self._stamps:

@@ -120,7 +120,7 @@ def _check(options: TuneOptions, device: DeviceName | None, runtime: Runtime) ->
 
 def _list_choices(options: TuneOptions) -> tuple[NetworkChoice, ...]:
     """Each checkpoint alone, with each selection and with each number of frames."""
-    checkpoints = [Path(one) for one in options.checkpoints] or [None]
+    checkpoints: list[Path | None] = [*map(Path, options.checkpoints)] or [None]
     selections = tuple(options.selections) or (() if options.checkpoints else (TRAINED_SELECTION,))
     return tuple(
         choice

@@ -6,7 +6,6 @@ import csv
 import errno
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 from dualexport.clips.synthetic import generated_clips
 from dualexport.core.errors import CheckpointError, ClipError, DualExportError, LabelError, OptionError, OutputError
+from dualexport.core.reporter import Progress
 from dualexport.core.types import Preprocessing
 from dualexport.exporter.distillation import state
 from dualexport.pipeline.load import Network
@@ -42,7 +42,7 @@ def teacher() -> Network:
     return dx.load_demo()
 
 
-def stop_at(step: int, error: type[BaseException] = Killed) -> Callable[[str, int, int | None], None]:
+def stop_at(step: int, error: type[BaseException] = Killed) -> Progress:
     """A progress that ends the run there."""
 
     def progress(task: str, done: int = 0, total: int | None = None) -> None:  # noqa: ARG001
@@ -52,7 +52,7 @@ def stop_at(step: int, error: type[BaseException] = Killed) -> Callable[[str, in
     return progress
 
 
-def stop_in(task: str) -> Callable[[str, int, int | None], None]:
+def stop_in(task: str) -> Progress:
     """A progress that ends the run when a task begins."""
 
     def progress(begun: str, done: int = 0, total: int | None = None) -> None:  # noqa: ARG001
@@ -68,9 +68,8 @@ def read_curve(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def saves_always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def saves_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "SECONDS", 0.0)
-    return
 
 
 @pytest.mark.slow

@@ -123,6 +123,7 @@ def test_layers_are_placed_by_what_they_take_here(half: Artifact, monkeypatch: p
     kinds = [name.rpartition(".")[2] for name in placement.layers]
     assert set(kinds) == set(saved)
     assert placement.gpu == "Fake"
+    assert placement.rest_ms is not None
     assert placement.rest_ms == pytest.approx(OTHER_MS + len(find_layers(load_graph(half.path))))
     assert placement.placed_ms == pytest.approx(placement.rest_ms - sum(saved[kind] for kind in kinds))
     gains = {gain.group: gain for gain in placement.gains}

@@ -77,9 +77,12 @@ def test_a_window_goes_from_the_ring_into_pinned_memory_without_a_copy_between(
     window = Clip("door", 0, ring.newest(), Preprocessing(frames=4, size=8))
     given: list[Array] = []
     put = ExecutionContext.put
-    monkeypatch.setattr(
-        ExecutionContext, "put", lambda self, feeds: (given.append(feeds["clip"]), put(self, feeds))[-1]
-    )
+
+    def keep(self: ExecutionContext, feeds: Mapping[str, Array]) -> None:
+        given.append(feeds["clip"])
+        put(self, feeds)
+
+    monkeypatch.setattr(ExecutionContext, "put", keep)
     with open_runner(path, FakeEngine(FakeRuntime(), ((spec,), outputs), compute_one)) as runner:
         assert infer_logits(runner, [window]).tolist() == [[4.5 + step for step in range(5)]]
     assert np.shares_memory(given[0], ring.newest())
