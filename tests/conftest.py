@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,13 +16,15 @@ from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import CudaError, MissingDependencyError
 from dualexport.core.types import Preprocessing
+from dualexport.exporter import onnx_export
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
 from dualexport.runtimes.tensorrt.cuda import open_cuda
 from hypothesis import settings
 from support.cli import succeed
-from support.cost import MOST_CPU_SECONDS, Costs, PythonGuard, measuring
+from support.cost import MOST_CPU_SECONDS, Costs, PythonGuard, deal_to_workers, measuring
 from support.shared import SharedFolders, open_shared_folders, take_own_cores
+from support.traces import SharedTraces
 from torch import nn
 
 take_own_cores()
@@ -52,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if EXPORTS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        items[:] = deal_to_workers(items, workers)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,6 +101,14 @@ def make_network() -> Callable[[int], DualFormer]:
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
     return open_shared_folders(tmp_path_factory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_traces(shared: SharedFolders) -> Iterator[None]:
+    """Each network is traced once for given options, whichever tests export it; tracing is most of an export."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(onnx_export, "trace_network", SharedTraces(shared.common / "traces", onnx_export.trace_network))
+        yield
 
 
 @pytest.fixture(scope="session")

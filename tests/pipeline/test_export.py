@@ -14,7 +14,7 @@ from dualexport.core.choices import ModelSize
 from dualexport.core.errors import ClipError, DualExportError, LabelError, OptionError
 from dualexport.core.manifest import Weights
 from dualexport.core.types import Clip
-from dualexport.exporter import onnx_export, tracing
+from dualexport.exporter import onnx_export
 from dualexport.exporter.dualformer.network import DualFormer
 from dualexport.pipeline import export as pipeline_export
 from dualexport.pipeline.clips import Clips
@@ -31,7 +31,7 @@ def network(nano: DualFormer) -> Network:
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The operator set of each tracing."""
     opsets: list[int] = []
-    trace = tracing.trace_network
+    trace = onnx_export.trace_network
 
     def count(*arguments: Any) -> Any:
         opsets.append(arguments[3])

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dualexport.core.choices import Compatibility, ModelSize, Precision
+from dualexport.core.choices import Compatibility, InputType, ModelSize, Precision
 from dualexport.core.errors import EngineError, PlanError
 from dualexport.core.files import hash_file
-from dualexport.core.selection import parse_selections
+from dualexport.core.manifest import read_manifest
 from dualexport.core.types import Artifact
 from dualexport.core.versions import agree
 from dualexport.exporter.checkpoint import build_random_network
@@ -79,11 +79,8 @@ def test_an_int8_graph_gives_an_int8_engine(exported: Path, tmp_path: Path) -> N
     assert record.fused_attentions == 8
 
 
-@pytest.mark.slow
-def test_token_selection_builds(tmp_path: Path) -> None:
-    network = build_random_network(ModelSize.N, 0, parse_selections("T0:0.5"))
-    options = OnnxOptions(precision=Precision.FP16)
-    source = export_onnx(network, tmp_path / "selected.onnx", options, parent=None)
+def test_token_selection_builds(size_t: Path, tmp_path: Path) -> None:
+    source = describe_onnx(read_manifest(size_t).artifact_of("onnx", Precision.FP16).path)
     assert read_record(build(source, tmp_path)).fp16_share > 0.99
 
 
@@ -91,7 +88,8 @@ def test_token_selection_builds(tmp_path: Path) -> None:
 def test_the_published_size_t_builds(tmp_path: Path) -> None:
     require_builder()
     network = build_random_network(ModelSize.T, 0)
-    source = export_onnx(network, tmp_path / "t.onnx", OnnxOptions(precision=Precision.FP16), parent=None)
+    options = OnnxOptions(precision=Precision.FP16, input_type=InputType.UINT8)
+    source = export_onnx(network, tmp_path / "t.onnx", options, parent=None)
     record = read_record(build(source, tmp_path))
     assert (record.fp16_share > 0.99, record.fused_attentions) == (True, 18)
 
