@@ -12,7 +12,8 @@ from . import console
 from .options import MOST_BATCH, Json, Labels, Views
 
 EPILOG = (
-    "Example:\n\ndualexport tune --clips videos/labels.csv --calibration calibration --latency 100 --max-drop 5 -o best"
+    "Example:\n\n"
+    "dualexport tune --clips videos/labels.csv --calibration calibration --place all --seconds 0.5 --max-drop 9 -o best"
 )
 MOST_MS = 1e6
 
@@ -34,6 +35,15 @@ def tune(
     ] = None,
     frames: Annotated[
         list[int] | None, typer.Option(min=1, help="Also with clips of fewer frames; may be repeated.")
+    ] = None,
+    distill: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.01, max=0.99, metavar="RATIO", help="Also made to keep this share of the frames; may be repeated."
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="SOURCE", help="Other videos, that --distill learns from; no labels needed.")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="SOURCE", help="Other videos, to calibrate 8 bits on; without them: none.")
@@ -110,6 +120,8 @@ def tune(
         checkpoints=tuple(checkpoint or ()),
         selections=tuple(stts or ()),
         frames=tuple(frames or ()),
+        distill=tuple(distill or ()),
+        train=None if train is None else ClipsOf(train),
         precisions=tuple(precision or ()),
         places=tuple(place or Place),
         calibration=None if calibration is None else ClipsOf(calibration),

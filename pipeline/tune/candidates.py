@@ -21,25 +21,32 @@ WIDTHS = {Precision.FP32: 2, Precision.FP16: 1}  # 8 bits: 0
 
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
-    """A network to make files of: a checkpoint, None for the demo model, its selections, and clips of fewer frames."""
+    """A network to make files of: a checkpoint, None for the demo model, its selections, and clips of fewer frames.
+
+    One that is to be `distilled` does not know yet what to select: until it is, its selectors are random.
+    """
 
     checkpoint: Path | None = None
     selections: str | None = None
     frames: int | None = None
+    distilled: bool = False
 
     def load(self, labels: Path | str | None) -> Network:
         """Load it; raises as `dualexport.load` does."""
-        if self.checkpoint is None:
-            network = load_demo(selections=self.selections, labels=labels)
-        else:
-            network = load(self.checkpoint, selections=self.selections, labels=labels)
+        given = {"selections": self.selections, "labels": labels, "untrained_selector": self.distilled}
+        network = load_demo(**given) if self.checkpoint is None else load(self.checkpoint, **given)
         return network if self.frames is None else network.with_clips(self.frames)
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The argument that names the checkpoint."""
+        return ("--model", "demo") if self.checkpoint is None else ("--checkpoint", str(self.checkpoint))
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The arguments of `dualexport onnx` that name it."""
         return (
-            *(("--model", "demo") if self.checkpoint is None else ("--checkpoint", str(self.checkpoint))),
+            *self.source,
             *(("--stts", self.selections) if self.selections else ()),
             *(("--frames", str(self.frames)) if self.frames is not None else ()),
         )
@@ -75,8 +82,17 @@ class Form:
         """The arguments of `dualexport int8` that choose it."""
         if self.target is None:
             return ()
-        placed = ("--device", self.target.name) if self.target.device else ("--place", self.target.name)
-        return (*placed, *(("--base", self.base.value) if self.base is not Precision.FP16 else ()))
+        option = "--device" if self.target.place is Place.DEVICE else "--place"
+        return (option, self.target.name, *(("--base", self.base.value) if self.base is not Precision.FP16 else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The clips that candidates are judged on, calibrated on, and that distilled ones learn from."""
+
+    judge: Path | str
+    calibrate: Path | str | None = None
+    train: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +113,18 @@ class Candidate:
         """The order of types, the wider the larger."""
         return WIDTHS.get(self.form.precision, 0)
 
-    def list_steps(self, clips: str, calibration: str | None, *, engine: bool) -> tuple[str, ...]:
-        """The commands that make it: export, calibration, and on the device the engine."""
-        folder, precision = self.network.name, self.form.precision.value
+    def list_steps(self, clips: Sources, *, engine: bool) -> tuple[str, ...]:
+        """The commands that make it: distillation, export, calibration, and on the device the engine."""
+        folder, precision, choice = self.network.name, self.form.precision.value, self.network.choice
         batch = ("--batch", str(self.batch)) if self.batch > 1 else ()
-        steps = [("onnx", *self.network.choice.arguments, "--input", "uint8", *batch, "--clips", clips, "-o", folder)]
+        steps: list[tuple[str, ...]] = []
+        if choice.distilled:
+            file, stts = f"{folder}.safetensors", str(choice.selections)
+            steps.append(("distill", *choice.source, "--stts", stts, "--clips", str(clips.train), "-o", file))
+            choice = replace(choice, checkpoint=Path(file))
+        steps.append(("onnx", *choice.arguments, "--input", "uint8", *batch, "--clips", str(clips.judge), "-o", folder))
         if self.form.target is not None:
-            steps.append((precision, folder, "--clips", str(calibration), *self.form.arguments))
+            steps.append((precision, folder, "--clips", str(clips.calibrate), *self.form.arguments))
         if engine:
             steps.append(("trt", folder, f"--{precision}"))
         return tuple(shlex.join(("dualexport", *step)) for step in steps)
@@ -129,7 +150,7 @@ def list_networks(
         config = network.module.config
         found.append(
             TunedNetwork(
-                *(choice, network.name, network.weights, config.preprocessing),
+                *(choice, network.name + "-distilled" * choice.distilled, network.weights, config.preprocessing),
                 *(config.classes, network.labels, network.macs),
             )
         )

@@ -28,8 +28,9 @@ class TuneOptions:
     """The question: which networks, on which device, within which limits; and how the answer is come by.
 
     Candidates are all `checkpoints` (without any: the demo model, whole and with half of its frames), as they are, with
-    each of `selections`, and with clips of each number of `frames`; in each of `precisions`, by default all that the
-    device has; 8 bits in each of `places`, calibrated on `calibration`. `device` is one of the table, whose latency is
+    each of `selections`, and with clips of each number of `frames`; also keeping each share of the frames in `distill`,
+    which those that could win learn from the videos `train`; in each of `precisions`, by default all that the device
+    has; 8 bits in each of `places`, calibrated on `calibration`. `device` is one of the table, whose latency is
     estimated, or "here", where `runtime` is measured for `seconds` a candidate. `latency_ms` is of one inference of
     `batch` clips, `max_drop` in points of accuracy against the first checkpoint in FP32; one of both is needed. With
     `cascade` two networks as one are candidates too, whose latency is a mean. `labels` are class names. `workers`
@@ -43,6 +44,8 @@ class TuneOptions:
     checkpoints: Sequence[Path | str] = ()
     selections: Sequence[str] = ()
     frames: Sequence[int] = ()
+    distill: Sequence[float] = ()
+    train: Clips | None = None
     precisions: Sequence[Precision | str] = ()
     places: Sequence[Place | str] = tuple(Place)
     calibration: Clips | None = None
@@ -107,6 +110,8 @@ def _check(options: TuneOptions, device: DeviceName | None, runtime: Runtime) ->
         raise OptionError(f"a latency of {options.latency_ms:g} ms", fix="give milliseconds above 0")
     if options.max_drop is not None and not -POINTS <= options.max_drop <= POINTS:
         raise OptionError(f"a drop of {options.max_drop:g} points", fix="give points of accuracy: 1 is 1%")
+    if options.distill and options.train is None:
+        raise OptionError("there is nothing to distil from", fix="give --train, other videos than --clips")
     if runtime is Runtime.TORCH:
         raise OptionError("the PyTorch network is no candidate", fix="choose onnx or tensorrt")
     if device is not None and runtime is Runtime.TENSORRT:
@@ -129,6 +134,7 @@ def _list_choices(options: TuneOptions) -> tuple[NetworkChoice, ...]:
             NetworkChoice(checkpoint),
             *(NetworkChoice(checkpoint, selections=one) for one in selections),
             *(NetworkChoice(checkpoint, frames=one) for one in options.frames),
+            *(NetworkChoice(checkpoint, selections=f"T0:{one:g}", distilled=True) for one in options.distill),
         )
     )
 
@@ -155,4 +161,5 @@ def _choose_forms(
     if on_cpu and Precision.FP8 in precisions:
         raise OptionError("FP8 is for GPUs", fix="leave fp8 out, or name a device that has it")
     places = tuple(choose(Place, one, "place") for one in options.places)
-    return list_forms(precisions, places, device, Precision.FP32 if on_cpu else Precision.FP16)
+    placed = device or (None if on_cpu else HERE)
+    return list_forms(precisions, places, placed, Precision.FP32 if on_cpu else Precision.FP16)

@@ -20,7 +20,7 @@ from ...report.tune_page import write_tune_reports
 from ...report.write import require_reports
 from ..clips import Clips
 from .answers import Answers, open_pool
-from .candidates import Candidate, TunedNetwork, list_candidates, list_networks
+from .candidates import Candidate, Sources, TunedNetwork, list_candidates, list_networks
 from .cascade import CascadeTrial, JudgedCascade, choose_cascade, list_pairs
 from .document import Found, Question, document_search
 from .journal import Journal
@@ -75,7 +75,8 @@ def tune(
         journal = opened.enter_context(Journal(root))
         pool = opened.enter_context(open_pool(plan.spread, notify, on_gpu=plan.runtime is Runtime.TENSORRT))
         candidates = {one.name: one for one in list_candidates(networks, plan.forms, options.batch)}
-        files = _Files(plan, candidates, Workshop(root, clips, options.calibration, options.labels, reporter))
+        workshop = Workshop(root, clips, options.calibration, options.labels, reporter, options.train)
+        files = _Files(plan, candidates, workshop)
         of_candidates = {name: sources[one.network.name] for name, one in candidates.items()}
         answers = Answers(files.make, of_candidates, labels, journal, pool)
         found = _search(files, answers, journal, reporter)
@@ -96,19 +97,21 @@ class _Files:
     def make(self, name: str) -> Artifact:
         """The file that is run of a candidate."""
         if name not in self.made:
-            self.made[name] = self.workshop.make_runnable(self.candidates[name], self.plan.runtime)
+            trained = self.workshop.train(self.candidates[name])
+            self.made[name] = self.workshop.make_runnable(trained, self.plan.runtime)
         return self.made[name]
 
     def find(self, name: str) -> Made:
         """The candidate with the manifest that lists its file."""
-        return Made(self.candidates[name], self.workshop.make(self.candidates[name])[0], self.make(name))
+        trained = self.workshop.train(self.candidates[name])
+        return Made(trained, self.workshop.make(trained)[0], self.make(name))
 
     def list_steps(self, name: str) -> tuple[str, ...]:
         """The commands that make it."""
-        calibration = self.plan.options.calibration
-        given = None if calibration is None else str(calibration.source)
-        on_cpu = self.plan.device is None and self.plan.runtime is Runtime.ONNX
-        return self.candidates[name].list_steps(str(self.workshop.clips.source), given, engine=not on_cpu)
+        options, on_cpu = self.plan.options, self.plan.device is None and self.plan.runtime is Runtime.ONNX
+        calibrate, train = (None if one is None else one.source for one in (options.calibration, options.train))
+        sources = Sources(self.workshop.clips.source, calibrate, train)
+        return self.candidates[name].list_steps(sources, engine=not on_cpu)
 
 
 def _read_labels(networks: tuple[TunedNetwork, ...], source: ClipSource) -> list[int]:

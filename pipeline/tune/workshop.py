@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...calibration.stored import name_files
-from ...core.choices import Precision, Runtime
+from ...core.choices import Place, Precision, Runtime
 from ...core.errors import ManifestError
 from ...core.files import StagedSet, staged_set
 from ...core.manifest import FILE_NAME as MANIFEST_NAME
@@ -26,6 +26,7 @@ from ...runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
 from ..build import build
 from ..calibrate import find_folded
 from ..clips import Clips
+from ..distill import DistillOptions, distill
 from ..export import ExportOptions, export
 from ..placement import place_layers
 from ..quantize import QuantizeOptions, quantize
@@ -40,13 +41,33 @@ INPUT = "uint8"
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Makes what candidates need in `root`: files are compared on `clips`, and calibrated on `calibration`."""
+    """Makes what candidates need in `root`.
+
+    Files are compared on `clips` and calibrated on `calibration`; networks that are distilled learn from `lessons`.
+    """
 
     root: Path
     clips: Clips
     calibration: Clips | None
     labels: Path | str | None
     reporter: Reporter
+    lessons: Clips | None = None
+
+    def train(self, candidate: Candidate) -> Candidate:
+        """The candidate with its network distilled, where it is to be; the same one otherwise."""
+        choice = candidate.network.choice
+        if not choice.distilled:
+            return candidate
+        key = digest([candidate.network.weights.sha256, choice.selections, self._list_stamps(candidate, self.lessons)])
+        path = self.root / f"{candidate.network.name}-{key[:KEY_LENGTH]}.safetensors"
+        if not is_file(path):
+            self.reporter.note(f"distilling {candidate.network.name}")
+            teacher = replace(choice, selections=None, distilled=False).load(self.labels)
+            options = DistillOptions(selections=(str(choice.selections),), frames=_list_given(choice.frames))
+            distill(teacher, self.lessons, path, options, progress=self.reporter.progress, notify=self.reporter.note)
+        trained = replace(choice, checkpoint=path, distilled=False)
+        network = replace(candidate.network, choice=trained, weights=trained.load(self.labels).weights)
+        return replace(candidate, network=network)
 
     def export(self, candidate: Candidate) -> Manifest:
         """The FP32 and FP16 files of the candidate's network. Raises what `dualexport.export` raises."""
@@ -74,7 +95,8 @@ class Workshop:
             if (measured := self._find_calibration(manifest, folder, candidate.form.precision)) is not None:
                 link_calibration(measured, candidate.form.precision, staging)
         form = candidate.form
-        options = QuantizeOptions(base=form.base, place=target.place, device=target.device, precision=form.precision)
+        device = target.name if target.place is Place.DEVICE else None
+        options = QuantizeOptions(base=form.base, place=target.place, device=device, precision=form.precision)
         quantize(folder, self.calibration, options, progress=self.reporter.progress, notify=self.reporter.note)
         found = read_manifest(folder)
         return found, _find_file(found, candidate)
@@ -121,7 +143,7 @@ class Workshop:
         network = candidate.network
         return digest(
             {
-                "weights": [network.weights.sha256, network.weights.seed],
+                "weights": [network.weights.sha256, network.weights.seed, network.weights.selector_seed],
                 "selections": network.choice.selections,
                 "clip": asdict(network.preprocessing),
                 "labels": network.labels,
@@ -133,11 +155,14 @@ class Workshop:
 
     def _find_folder(self, candidate: Candidate, manifest: Manifest) -> Path:
         """The folder of a file in 8 bits; its end says what it is calibrated on."""
-        assert self.calibration is not None, "asked for before anything is made"
-        source = self.calibration.open(manifest.preprocessing)
-        videos = [(video.name, list_stamps(video.path)) for video in source.videos]
-        measured = digest([videos, source.views, self.calibration.max_clips])[:KEY_LENGTH]
+        measured = digest(self._list_stamps(candidate, self.calibration))[:KEY_LENGTH]
         return manifest.folder.with_name(f"{manifest.folder.name}.{candidate.form.name}-{measured}")
+
+    def _list_stamps(self, candidate: Candidate, clips: Clips | None) -> list[Any]:
+        """The clips as they are now."""
+        assert clips is not None, "asked for before anything is made"
+        source = clips.open(candidate.network.preprocessing)
+        return [[(video.name, list_stamps(video.path)) for video in source.videos], source.views, clips.max_clips]
 
     def _find_calibration(self, manifest: Manifest, folder: Path, precision: Precision) -> Path | None:
         """Another folder of the same network with a calibration on the same clips."""
@@ -159,6 +184,10 @@ def link_calibration(folder: Path, precision: Precision, staging: StagedSet) -> 
     """Stage the calibration that lies in `folder`."""
     for name in name_files(precision):
         _link(folder / name, staging.path(name))
+
+
+def _list_given(value: int | None) -> tuple[int, ...]:
+    return () if value is None else (value,)
 
 
 def digest(value: Any) -> str:

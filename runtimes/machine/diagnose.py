@@ -16,10 +16,10 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 # CUDA's release notes: the oldest Linux driver of a CUDA generation. A Jetson's driver comes with its JetPack.
 OLDEST_DRIVER = {12: 525, 13: 580}
 NEEDED_BY: Mapping[str, tuple[str, ...]] = {
-    "torch": ("onnx",),
-    "onnxruntime": ("onnx", "int8", "fp8"),
-    "onnxscript": ("onnx",),
-    "onnxsim": ("onnx",),
+    "torch": ("onnx", "tune"),
+    "onnxruntime": ("onnx", "int8", "fp8", "tune"),
+    "onnxscript": ("onnx", "tune"),
+    "onnxsim": ("onnx", "tune"),
     "cuda-bindings": ("trt",),
 }
 ONE_OF: Mapping[str, tuple[str, ...]] = {  # a command, and what runs its networks: any of them will do
@@ -36,6 +36,7 @@ COMMANDS = (
     "verify",
     "predict",
     "bench",
+    "tune",
     "stream",
     "trt",
     "bundle",

@@ -16,7 +16,10 @@ from dualexport.core.choices import Precision
 from dualexport.core.errors import LabelError, OptionError
 from dualexport.core.manifest import Manifest, read_manifest
 from dualexport.core.reporter import SILENT
+from dualexport.core.selection import parse_selections
+from dualexport.exporter.demo_model import find_demo_weights
 from dualexport.pipeline.cascade import CASCADE_FILE, CascadeRunner
+from dualexport.pipeline.distill import DistillOptions
 from dualexport.pipeline.tune import options, tune, workshop
 from dualexport.pipeline.tune.answers import AnswerWorker
 from dualexport.pipeline.tune.candidates import Candidate, Form, NetworkChoice, TunedNetwork, list_networks
@@ -137,6 +140,26 @@ def test_a_cascade_is_a_folder_like_any_other(place: Place, capsys: pytest.Captu
         np.testing.assert_array_equal(both.infer(feeds)["logits"], alone.infer(feeds)["logits"])
     code, out, _ = run(capsys, "predict", folder, place.root / "videos", "--views", 1, "--json")
     assert (code, len(json.loads(out)["predictions"])) == (0, 8)
+
+
+@pytest.mark.slow
+def test_a_network_is_distilled_when_it_is_first_asked_and_only_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def copy_trained(_: object, __: object, path: Path, given: DistillOptions, **___: object) -> None:
+        asked.append(tuple(given.selections))
+        shutil.copyfile(find_demo_weights(parse_selections("T0:0.5"), False), path)
+
+    monkeypatch.setattr(workshop, "distill", copy_trained)
+    lessons, slow = {"distill": (0.5,), "train": dx.Clips(place.root / "videos")}, 40.0
+    found = place.tune(**lessons, latency_ms=12.0)
+    again = place.tune(**lessons, latency_ms=slow)
+    distilled = "dualformer-demo-T0_0.5-distilled.fp16"
+    assert asked == [("T0:0.5",)]
+    assert found.document.find(distilled).right == found.document.find("dualformer-demo-T0_0.5.fp16").right
+    assert again.document.find(distilled).asked == 8
 
 
 def test_without_a_limit_or_labels_nothing_is_begun(tmp_path: Path, video: Path) -> None:

@@ -42,7 +42,11 @@ def test_a_whole_machine_needs_nothing() -> None:
     [
         ("Python", {"python": (3, 9)}, COMMANDS),
         ("av", {"requirements": [Requirement("av", "14.2", "", "14.1")]}, COMMANDS),
-        ("torch", {"requirements": [Requirement("torch", "2.9", "export", None), *WHOLE.requirements[2:]]}, ("onnx",)),
+        (
+            "torch",
+            {"requirements": [Requirement("torch", "2.9", "export", None), *WHOLE.requirements[2:]]},
+            ("onnx", "tune"),
+        ),
         ("TensorRT", {"tensorrt": None}, ("trt", "plan")),
         ("TensorRT", {"tensorrt": "8.6.2"}, ("trt", "plan")),
         ("GPU", {"environment": replace(SERVER, gpu=None)}, ("trt",)),
@@ -63,9 +67,9 @@ def test_what_is_missing_has_a_remedy_and_stops_what_needs_it(
 @pytest.mark.parametrize(
     ("here", "tensorrt", "stops"),
     [
-        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "fp8", "bundle")),
-        (("torch",), None, ("onnx", "int8", "fp8", "verify")),
-        ((), "11.4.0", ("onnx", "int8", "fp8", "verify", "predict", "bench", "stream", "bundle")),
+        (("cuda-bindings",), "11.4.0", ("onnx", "int8", "fp8", "tune", "bundle")),
+        (("torch",), None, ("onnx", "int8", "fp8", "verify", "tune")),
+        ((), "11.4.0", ("onnx", "int8", "fp8", "verify", "predict", "bench", "tune", "stream", "bundle")),
     ],
     ids=["a device with TensorRT", "PyTorch alone", "TensorRT that cannot reach the GPU"],
 )
