@@ -42,7 +42,8 @@ CSI_SIZE, CSI_RATE = (1920, 1080), Fraction(30)
 class VideoFacts:
     """Facts of a video that its pipeline depends on: FFmpeg's names of container and codec, and frames a second.
 
-    `rate` is None where it is not known before frames come.
+    `rate` is None where it is not known before frames come. `colorspace` and `color_range` are FFmpeg's numbers, 0 for
+    its defaults.
     """
 
     container: str = ""
@@ -50,6 +51,8 @@ class VideoFacts:
     width: int = 0
     height: int = 0
     rate: Fraction | None = None
+    colorspace: int = 0
+    color_range: int = 0
 
 
 @cache
@@ -105,33 +108,33 @@ def require_elements(what: str, needed: frozenset[str], fix: str = APT) -> None:
 def build_pipeline(
     source: Source, facts: VideoFacts, pace: Pace, size: int, elements: frozenset[str]
 ) -> tuple[str, ...]:
-    """The pipeline's elements in order, without its sink: RGB frames of `size` x `size` at the given pace.
+    """The pipeline's elements in order, without its sink: I420 frames of `size` x `size` at the given pace.
 
     Decoding and scaling are done by hardware where there is some for the codec; frames are dropped before they are
-    scaled. The crop comes before the scaling on a CPU, and after it in hardware, which then needs no borders.
+    scaled. The crop comes before the scaling on a CPU, and after it in hardware, which then needs no borders. Colours
+    stay in the source's own YUV, and are BT.601 where that is not known.
     """
-    rgb = f"video/x-raw,format=RGB,width={size},height={size} ! videoflip video-direction=auto"
+    yuv = "video/x-raw,format=I420" if facts.codec else "video/x-raw,format=I420,colorimetry=bt601"
+    sized = ("videoconvert", f"{yuv},width={size},height={size}", "videoflip video-direction=auto")
     square = (SQUARE_PIXELS,) if facts.codec else ()  # a camera's own are square
-    crop, convert = (*square, "videoconvert", "aspectratiocrop aspect-ratio=1/1"), "videoconvert"
+    crop = (*square, "videoconvert", "aspectratiocrop aspect-ratio=1/1")
     rated = _limit_rate(facts, pace)
     scaled = _scaled_size(facts, size)
     source_parts = _open(source, facts)
     if source.protocol == CSI or (elements >= JETSON and facts.codec in PARSERS):
         decoder = () if source.protocol == CSI else ("nvv4l2decoder",)
-        scale = ("nvvidconv", f"video/x-raw,format=RGBA,{scaled}", *crop, convert)
-        return (*source_parts, *decoder, *rated, *scale, rgb)
+        scale = ("nvvidconv", f"video/x-raw,format=I420,{scaled}", *crop)
+        return (*source_parts, *decoder, *rated, *scale, *sized)
     if elements >= DESKTOP and facts.codec in DESKTOP_DECODERS:
         scale = (
             "cudaconvertscale",
-            f"video/x-raw(memory:CUDAMemory),format=RGBA,{scaled}",
+            f"video/x-raw(memory:CUDAMemory),format=I420,{scaled}",
             "cudadownload",
             *crop,
-            convert,
         )
-        return (*source_parts, DESKTOP_DECODERS[facts.codec], *rated, *scale, rgb)
+        return (*source_parts, DESKTOP_DECODERS[facts.codec], *rated, *scale, *sized)
     decoder = () if source.is_pipeline else (SOFTWARE_DECODERS.get(facts.codec, "decodebin"),)
-    scale = (*crop, "videoscale add-borders=false", convert, rgb)
-    return (*source_parts, *decoder, *rated, *scale)
+    return (*source_parts, *decoder, *rated, *crop, "videoscale add-borders=false", *sized)
 
 
 def quote(value: str) -> str:

@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 
 import numpy as np
+from av.video.frame import VideoFrame
 
 from .addresses import CSI, Source
 from .ffmpeg_frames import describe_error, open_source
 from .gstreamer import CSI_RATE, CSI_SIZE, LAUNCH, VideoFacts, build_pipeline, require_gstreamer
 from .pacing import Pace, Paced
 from .preprocess import Frame
+from .video import convert_to_rgb
 
 PIPE_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
@@ -27,8 +29,9 @@ LEAVING_SECONDS = 5.0
 class GStreamerFrames:
     """Iterates over a source's kept frames, uint8 RGB (size, size, 3), once.
 
-    gst-launch-1.0 writes them into a pipe, so that a decoder that hangs or crashes is one that is started again. The
-    members are those of FfmpegFrames. `count` is in the source's frames as far as they are kept.
+    gst-launch-1.0 writes them into a pipe, so that a decoder that hangs or crashes is one that is started again. They
+    come as I420 and get the colours that FFmpeg's frames have. The members are those of FfmpegFrames. `count` is in the
+    source's frames as far as they are kept.
     """
 
     def __init__(self, source: Source, size: int, pace: Pace, timeout_seconds: float) -> None:
@@ -50,7 +53,7 @@ class GStreamerFrames:
             self.count = number * every + 1
             if number * every % self._pace.step == 0:
                 seconds = float(number * every / rate) if rate else time.monotonic()
-                yield Paced(number * every, seconds, frame)
+                yield Paced(number * every, seconds, _to_rgb(frame, facts))
 
     def describe(self, error: Exception) -> str:
         return describe_error(error, self._timeout_seconds)
@@ -70,7 +73,13 @@ class GStreamerFrames:
         with open_source(self._source, self._timeout_seconds) as (container, stream):
             context = stream.codec_context
             return VideoFacts(
-                container.format.name, context.name, context.width, context.height, stream.average_rate or None
+                container.format.name,
+                context.name,
+                context.width,
+                context.height,
+                stream.average_rate or None,
+                context.colorspace,
+                context.color_range,
             )
 
     def _launch(self, pipeline: str) -> Iterator[Frame]:
@@ -147,7 +156,14 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _empty(size: int) -> Frame:
-    return np.empty((size, size, 3), np.uint8)
+    return np.empty((size * 3 // 2, size), np.uint8)
+
+
+def _to_rgb(pixels: Frame, facts: VideoFacts) -> Frame:
+    """I420 (size * 3 / 2, size) to RGB (size, size, 3), by the conversion that is the published one of whole frames."""
+    frame = VideoFrame.from_ndarray(pixels, format="yuv420p")
+    frame.colorspace, frame.color_range = facts.colorspace, facts.color_range
+    return convert_to_rgb(frame)
 
 
 def _first_error(said: str) -> str:

@@ -165,11 +165,16 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
 def to_upright(frame: VideoFrame, size: int) -> Frame:
     """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
     require_size(frame.width, frame.height)
-    pixels = frame.to_ndarray(format="rgb24", **ONE_THREAD).astype(np.uint8, copy=False)
+    pixels = convert_to_rgb(frame)
     turns, rest = divmod(round(frame.rotation), QUARTER_TURN)
     if rest:
         raise av.error.InvalidDataError(0, f"it is to be shown rotated by {frame.rotation} degrees")
     return resize_and_crop(np.ascontiguousarray(np.rot90(pixels, turns)), size)
+
+
+def convert_to_rgb(frame: VideoFrame) -> Frame:
+    """To uint8 RGB (height, width, 3), as swscale does it by default."""
+    return frame.to_ndarray(format="rgb24", **ONE_THREAD).astype(np.uint8, copy=False)
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -62,7 +62,7 @@ def read(source: object, pace: Pace) -> tuple[list[Paced[Frame]], list[Paced[Fra
 
 
 def difference(one: Paced[Frame], other: Paced[Frame]) -> float:
-    """The mean over pixels and colours, of 255; another scaler's is some units, another crop's tens."""
+    """The mean over pixels and colours, of 255; another scaler's is a unit or two, another crop's tens."""
     return float(np.abs(one.picture.astype(int) - other.picture).mean())
 
 
@@ -106,6 +106,15 @@ def test_clips_of_a_file_are_of_the_frames_that_ffmpeg_gives(brightening: Path) 
         assert other.frame_indices == clip.frame_indices
         frames = zip(clip.data.astype(int), other.as_shown.data, strict=True)
         assert all(np.abs(one - seen).mean() < 3 for one, seen in frames)  # the frame before or after is 6 away
+
+
+@needs_gstreamer
+def test_colours_are_those_of_ffmpeg(tmp_path: Path) -> None:
+    for colour in ((200, 200, 200), (40, 120, 220), (220, 90, 30)):
+        path = tmp_path / "plain.mp4"
+        write_video(path, [np.full((96, 128, 3), colour, np.uint8)] * 3)
+        found, expected = read(path, Pace())
+        assert np.abs(found[0].picture.astype(int) - expected[0].picture).max() <= 1  # videoconvert's own are 2 away
 
 
 @needs_gstreamer
@@ -248,14 +257,14 @@ def flatten(windows: LiveWindows) -> Iterator[Window]:
 @pytest.mark.parametrize(
     ("elements", "steps"),
     [
-        (SOFTWARE, ["h264parse", "avdec_h264", "framerate=15/1", "aspectratiocrop", "videoscale", "RGB,"]),
+        (SOFTWARE, ["h264parse", "avdec_h264", "framerate=15/1", "aspectratiocrop", "videoscale", "I420,width=224"]),
         (
             SOFTWARE | JETSON,
-            ["nvv4l2decoder", "framerate=15/1", "nvvidconv", "width=398,height=224", "aspectratiocrop", "RGB,"],
+            ["nvv4l2decoder", "framerate=15/1", "nvvidconv", "width=398,height=224", "aspectratiocrop", "width=224"],
         ),
         (
             SOFTWARE | DESKTOP,
-            ["nvh264dec", "framerate=15/1", "cudaconvertscale", "width=398,height=224", "cudadownload", "RGB,"],
+            ["nvh264dec", "framerate=15/1", "cudaconvertscale", "width=398,height=224", "cudadownload", "width=224"],
         ),
     ],
 )

@@ -26,6 +26,7 @@ from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.clips.video import count_frames, read_frames, to_upright
 from dualexport.core.errors import StreamError
 from dualexport.core.types import Preprocessing
+from dualexport.runtimes.machine.memory import read_resident_mb
 
 CLIP = Preprocessing(frames=8, stride=2, size=64)
 SPAN = 15  # frames from the first of a window to the last
@@ -311,14 +312,17 @@ def test_memory_stays_flat_over_20_000_frames(tmp_path: Path) -> None:
         frames = iter(windows)
         for _ in range(100):
             next(frames)
+        resident = read_resident_mb() or 0.0
         tracemalloc.start()
         try:
             (before, _), count = tracemalloc.get_traced_memory(), sum(1 for _ in frames)
             after, _ = tracemalloc.get_traced_memory()
+            grown = (read_resident_mb() or 0.0) - resident
         finally:
             tracemalloc.stop()
     assert count == (20_000 - SPAN) // 10 + 1 - 100
     assert after - before < 1_000_000  # ten windows
+    assert grown < 30  # megabytes, of the decoder too, whose frames take 120 together
 
 
 def repeat(video: Path, target: Path, times: int) -> None:
