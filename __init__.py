@@ -32,7 +32,8 @@ MODULES = {
     "pipeline.clips": ("Clips",),
     "pipeline.deepstream": ("DeepStreamApplication", "DeepStreamOptions", "deepstream"),
     "pipeline.distill": ("DistillOptions", "Distilled", "distill"),
-    "pipeline.export": ("ExportOptions", "Exported", "export"),
+    "pipeline.export": ("Exported", "export"),
+    "pipeline.export_options": ("ExportOptions",),
     "pipeline.lint": ("lint",),
     "pipeline.load": ("Network", "load", "load_demo"),
     "pipeline.plan": ("PlanOptions", "Planned", "plan"),
@@ -73,8 +74,8 @@ if TYPE_CHECKING:
     from .pipeline.distill import DistillOptions as DistillOptions
     from .pipeline.distill import distill as distill
     from .pipeline.export import Exported as Exported
-    from .pipeline.export import ExportOptions as ExportOptions
     from .pipeline.export import export as export
+    from .pipeline.export_options import ExportOptions as ExportOptions
     from .pipeline.lint import lint as lint
     from .pipeline.load import Network as Network
     from .pipeline.load import load as load

@@ -13,7 +13,8 @@ import typer
 from ..core.choices import Graph, InputType, Precision
 from ..core.types import Artifact
 from ..pipeline.clips import Clips as ClipsOf
-from ..pipeline.export import FLOATS, Exported, ExportOptions, export
+from ..pipeline.export import Exported, export
+from ..pipeline.export_options import FLOATS, ExportOptions
 from ..pipeline.load import Network, load, load_demo
 from . import console
 from .int8 import print_quantized

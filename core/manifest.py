@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -26,14 +25,11 @@ from .manifest_document import (
     PreprocessingDocument,
     SchemaDocument,
     SelectionDocument,
-    SpecDocument,
     WeightsDocument,
 )
 from .reading import FileKind, is_file
 from .selection import SelectedGrid, Selection, parse_selections
-from .types import Artifact, Preprocessing, TensorSpec
-
-Known = TypeVar("Known", int, str)
+from .types import Artifact, Preprocessing, Weights
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
@@ -55,25 +51,6 @@ ARTIFACT = FileKind(
     missing=ManifestNotFoundError,
 )
 TOOLS = ("dualexport", "torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy", "av", "opencv-python-headless")
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """The origin of the network's weights: a checkpoint file, or a seed for random ones.
-
-    `selector_seed` is that of selectors which the checkpoint did not have; `demo` says that the checkpoint is
-    dualexport's own, which is found wherever that is installed: only its file's name counts.
-    """
-
-    checkpoint: Path | None = None
-    sha256: str | None = None
-    seed: int | None = None
-    selector_seed: int | None = None
-    demo: bool = False
-
-    @property
-    def are_random(self) -> bool:
-        return self.checkpoint is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +138,10 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     document = ManifestDocument(
         schema=SCHEMA,
         model=ModelDocument(manifest.size, manifest.classes),
-        weights=_weights_document(manifest.weights, manifest.folder),
+        weights=WeightsDocument.of(manifest.weights, manifest.folder),
         preprocessing=PreprocessingDocument(**asdict(manifest.preprocessing), layout=LAYOUT),
         tools=dict(manifest.tools),
-        artifacts=tuple(_artifact_document(artifact, manifest.folder) for artifact in manifest.artifacts),
+        artifacts=tuple(ArtifactDocument.of(artifact, manifest.folder) for artifact in manifest.artifacts),
         labels=manifest.labels or msgspec.UNSET,
         selections=tuple(SelectionDocument(str(one.selection), one.grid, one.kept) for one in manifest.selected),
     )
@@ -266,47 +243,15 @@ def check_artifact(artifact: Artifact) -> None:
         )
 
 
-def _weights_document(weights: Weights, folder: Path) -> WeightsDocument:
-    if weights.checkpoint is None:
-        return WeightsDocument(random=True, seed=_known(weights.seed))
-    path = Path(os.path.relpath(weights.checkpoint, folder)).as_posix()
-    return WeightsDocument(
-        random=False,
-        file=weights.checkpoint.name,
-        demo=weights.demo,
-        path=msgspec.UNSET if weights.demo else path,
-        sha256=_known(weights.sha256),
-        untrained_selector_seed=weights.selector_seed,
-    )
-
-
-def _known(value: Known | None) -> Known | msgspec.UnsetType:
-    return msgspec.UNSET if value is None else value
-
-
-def _artifact_document(artifact: Artifact, folder: Path) -> ArtifactDocument:
-    return ArtifactDocument(
-        format=artifact.format,
-        precision=artifact.precision,
-        graph=artifact.graph,
-        path=artifact.path.relative_to(folder).as_posix(),
-        sha256=artifact.sha256,
-        inputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in artifact.inputs),
-        outputs=tuple(SpecDocument(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in artifact.outputs),
-        parent=artifact.parent,
-        options=dict(artifact.options),
-    )
-
-
 def _parse(document: ManifestDocument, folder: Path) -> Manifest:
     clip = document.preprocessing
     return Manifest(
         folder=folder,
         size=document.model.size,
         classes=document.model.classes,
-        weights=_parse_weights(document.weights, folder),
+        weights=document.weights.read(folder),
         preprocessing=Preprocessing(clip.frames, clip.stride, clip.size, clip.mean, clip.std),
-        artifacts=tuple(_parse_artifact(entry, folder) for entry in document.artifacts),
+        artifacts=tuple(entry.read(folder) for entry in document.artifacts),
         tools=document.tools,
         selected=_parse_selected(document.selections),
         labels=tuple(map(one_line, document.labels or ())),
@@ -317,29 +262,4 @@ def _parse_selected(entries: tuple[SelectionDocument, ...]) -> tuple[SelectedGri
     selections = parse_selections(",".join(entry.selection for entry in entries)) if entries else ()
     return tuple(
         SelectedGrid(selection, entry.grid, entry.kept) for selection, entry in zip(selections, entries, strict=True)
-    )
-
-
-def _parse_weights(source: WeightsDocument, folder: Path) -> Weights:
-    if source.random:
-        return Weights(seed=source.seed or 0)
-    return Weights(
-        checkpoint=Path(source.file or "") if source.demo else folder / (source.path or ""),
-        sha256=source.sha256 or None,
-        selector_seed=source.untrained_selector_seed,
-        demo=source.demo,
-    )
-
-
-def _parse_artifact(entry: ArtifactDocument, folder: Path) -> Artifact:
-    return Artifact(
-        format=entry.format,
-        precision=entry.precision,
-        graph=entry.graph,
-        path=folder / entry.path,
-        sha256=entry.sha256,
-        inputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in entry.inputs),
-        outputs=tuple(TensorSpec(spec.name, spec.dtype, spec.shape, spec.least_batch) for spec in entry.outputs),
-        parent=entry.parent,
-        options=entry.options,
     )

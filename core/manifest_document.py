@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import Annotated
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .choices import Graph, ModelSize, Precision
+from .types import Artifact, TensorSpec, Weights
 
 MAX_CLASSES = 100_000
 MAX_CLIP_BYTES = 1 << 30  # of one clip's float32 input
@@ -22,6 +24,11 @@ Text = Annotated[str, Meta(max_length=1024)]
 Deviation = Annotated[float, Meta(ge=1e-3, le=1e6)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 GridDocument = tuple[Extent, Extent, Extent]
+Known = TypeVar("Known", int, str)
+
+
+def _known(value: Known | None) -> Known | UnsetType:
+    return UNSET if value is None else value
 
 
 class ModelDocument(Struct):
@@ -47,6 +54,32 @@ class WeightsDocument(Struct, omit_defaults=True):
         missing = sorted(name for name in needed if getattr(self, name) is UNSET)
         if missing:
             raise ValueError(f"weights without {' and '.join(missing)}")
+
+    @classmethod
+    def of(cls, weights: Weights, folder: Path) -> WeightsDocument:
+        """The document of `weights` in a manifest that lies in `folder`."""
+        if weights.checkpoint is None:
+            return cls(random=True, seed=_known(weights.seed))
+        path = Path(os.path.relpath(weights.checkpoint, folder)).as_posix()
+        return cls(
+            random=False,
+            file=weights.checkpoint.name,
+            demo=weights.demo,
+            path=UNSET if weights.demo else path,
+            sha256=_known(weights.sha256),
+            untrained_selector_seed=weights.selector_seed,
+        )
+
+    def read(self, folder: Path) -> Weights:
+        """The weights that a manifest in `folder` was made from."""
+        if self.random:
+            return Weights(seed=self.seed or 0)
+        return Weights(
+            checkpoint=Path(self.file or "") if self.demo else folder / (self.path or ""),
+            sha256=self.sha256 or None,
+            selector_seed=self.untrained_selector_seed,
+            demo=self.demo,
+        )
 
 
 class SelectionDocument(Struct):
@@ -93,6 +126,15 @@ class SpecDocument(Struct, omit_defaults=True):
         if self.least_batch is not None and not (self.shape and self.least_batch < self.shape[0]):
             raise ValueError(f"{self.name} takes batches from {self.least_batch} to those of {self.shape}")
 
+    @classmethod
+    def of(cls, spec: TensorSpec) -> SpecDocument:
+        """The document of `spec`."""
+        return cls(spec.name, spec.dtype, spec.shape, spec.least_batch)
+
+    def read(self) -> TensorSpec:
+        """The specification that the document holds."""
+        return TensorSpec(self.name, self.dtype, self.shape, self.least_batch)
+
 
 class ArtifactDocument(Struct):
     """A file that computes the network."""
@@ -115,6 +157,35 @@ class ArtifactDocument(Struct):
             raise ValueError("an artifact path has a part that is longer than file names can be")
         if (base := self.options.get("base")) is not None and base not in [precision.value for precision in Precision]:
             raise ValueError(f"the base {base!r} is no precision")
+
+    @classmethod
+    def of(cls, artifact: Artifact, folder: Path) -> ArtifactDocument:
+        """The document of `artifact`, which lies in `folder`."""
+        return cls(
+            format=artifact.format,
+            precision=artifact.precision,
+            graph=artifact.graph,
+            path=artifact.path.relative_to(folder).as_posix(),
+            sha256=artifact.sha256,
+            inputs=tuple(map(SpecDocument.of, artifact.inputs)),
+            outputs=tuple(map(SpecDocument.of, artifact.outputs)),
+            parent=artifact.parent,
+            options=dict(artifact.options),
+        )
+
+    def read(self, folder: Path) -> Artifact:
+        """The artifact in `folder`."""
+        return Artifact(
+            format=self.format,
+            precision=self.precision,
+            graph=self.graph,
+            path=folder / self.path,
+            sha256=self.sha256,
+            inputs=tuple(spec.read() for spec in self.inputs),
+            outputs=tuple(spec.read() for spec in self.outputs),
+            parent=self.parent,
+            options=self.options,
+        )
 
 
 class ManifestDocument(Struct):

@@ -133,3 +133,22 @@ class Clip:
             f"{self.name}: holds {self.data.dtype} values, the network takes {dtype}",
             fix="give videos, or a .npy of raw uint8 frames (frames, height, width, 3)",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The origin of the network's weights: a checkpoint file, or a seed for random ones.
+
+    `selector_seed` is that of selectors which the checkpoint did not have; `demo` says that the checkpoint is
+    dualexport's own, which is found wherever that is installed: only its file's name counts.
+    """
+
+    checkpoint: Path | None = None
+    sha256: str | None = None
+    seed: int | None = None
+    selector_seed: int | None = None
+    demo: bool = False
+
+    @property
+    def are_random(self) -> bool:
+        return self.checkpoint is None

@@ -11,9 +11,11 @@ import torch
 from ..core.choices import ModelSize
 from ..core.errors import CheckpointError, ManifestError
 from ..core.files import hash_file
-from ..core.manifest import Manifest, Weights
+from ..core.manifest import Manifest
 from ..core.selection import Selection
-from .checkpoint import CHECKPOINT, build_network, build_random_network, read_checkpoint
+from ..core.types import Weights
+from .checkpoint import build_network, build_random_network, read_checkpoint
+from .checkpoint_file import CHECKPOINT
 from .demo_model import find_demo_weights
 from .dualformer.architecture import DualFormerConfig
 from .dualformer.network import DualFormer

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.choices import Graph, InputType, Precision, choose
-from ..core.errors import OptionError
+from ..core.choices import Graph, InputType, Precision
 from ..core.extras import needing_extra
 from ..core.files import StagedSet, staged_set
 from ..core.manifest import Manifest, add_artifacts, open_manifest, tool_versions
-from ..core.reading import format_bytes
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.runner import take_input
 from ..core.types import Artifact, Clip
 from ..exporter.dualformer.token_grids import list_selected_grids
-from ..runtimes.machine.memory import read_available_bytes
 from .clips import Clips, generate_clips, note_skipped
+from .export_options import FLOATS, ExportOptions, bounds_of, check_options, require_memory
 from .load import Network
 from .parity import Proof, compare_with, require_parity
 from .quantize import Quantized, QuantizeOptions, quantize
@@ -31,31 +28,7 @@ if TYPE_CHECKING:
     from ..exporter.onnx_export import TracedNetwork
     from ..verification.tally import ComparisonReport
 
-FLOATS = (Precision.FP32, Precision.FP16)
 GENERATED_CLIPS = 1
-OPSETS = range(18, 21)  # TensorRT 10.0 reads up to 20
-# Of each clip of a batch, while ONNX Runtime runs it on a CPU: measured with sizes n and t, to within a third.
-INPUT_COPIES, TOKEN_COPIES = 8, 21
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """The files to write, and how closely they are compared with the PyTorch network.
-
-    INT8 or FP8 needs clips, and is made from FP32 and FP16 files of the folded graph. `batch` clips are one inference,
-    with (1, 8) any number from 1 to 8. With selection the token frames that were kept are a second output. Files are
-    compared on `proof_clips` clips; `tolerance` is the largest logit difference, None for that of each precision.
-    """
-
-    precisions: Sequence[Precision | str] = FLOATS
-    graph: Graph | str = Graph.FOLDED
-    input: InputType | str = InputType.FLOAT32
-    batch: int | tuple[int, int] = 1
-    opset: int = OPSETS[-1]
-    with_selection: bool = False
-    tolerance: float | None = None
-    proof_clips: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +62,10 @@ def export(
     that does not compute the same.
     """
     options = options or ExportOptions()
-    precisions = _check_options(options, clips)
+    precisions = check_options(options, clips)
     reporter = Reporter(progress, notify)
     _note_network(network, reporter)
-    _require_memory(network, _bounds(options.batch)[1])
+    require_memory(network, bounds_of(options.batch)[1])
     manifest = _describe(network, Path(folder or network.name))
     with staged_set(manifest.folder) as staging:
         eight = next((precision for precision in precisions if precision.is_eight_bit), None)
@@ -108,52 +81,6 @@ def export(
         quantized = quantize(manifest.folder, clips, asked, progress=progress, notify=notify)
         artifacts = (*artifacts, quantized.artifact)
     return Exported(manifest.folder, artifacts, reports, quantized, skipped)
-
-
-def _check_options(options: ExportOptions, clips: Clips | None) -> tuple[Precision, ...]:
-    """The precisions asked for, each once; raises OptionError for what does not go together."""
-    precisions = tuple(dict.fromkeys(choose(Precision, one, "precision") for one in options.precisions))
-    graph, input_type = choose(Graph, options.graph, "graph"), choose(InputType, options.input, "input type")
-    if not precisions:
-        raise OptionError("no precision was given", fix="choose fp32, fp16, fp8 or int8")
-    if graph is Graph.PLAIN and input_type is InputType.UINT8:
-        raise OptionError(
-            "the plain graph takes float32 clips, not uint8", fix="leave --graph plain or --input uint8 out"
-        )
-    eight = [precision.value for precision in precisions if precision.is_eight_bit]
-    if len(eight) > 1:
-        raise OptionError("int8 and fp8 are two calibrations", fix="make one of them with `dualexport fp8`")
-    if eight and (clips is None or graph is Graph.PLAIN):
-        raise OptionError(
-            f"{eight[0]} is calibrated on --clips, on the folded graph", fix="give --clips, and no --graph plain"
-        )
-    if options.opset not in OPSETS:
-        raise OptionError(f"opset {options.opset}", fix=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")
-    least, most = _bounds(options.batch)
-    if min(most, options.proof_clips) < 1 or (least is not None and not 1 <= least < most):
-        raise OptionError(
-            f"batch {options.batch} and {options.proof_clips} proof clips",
-            fix="take at least 1 of each, and a larger second number of a range",
-        )
-    return precisions
-
-
-def _bounds(batch: int | tuple[int, int]) -> tuple[int | None, int]:
-    """The smallest batch of a range, None for one batch, and the largest."""
-    return batch if isinstance(batch, tuple) else (None, batch)
-
-
-def _require_memory(network: Network, batch: int) -> None:
-    """Refuse a batch whose comparison with the network would take more memory than there is."""
-    config, free = network.module.config, read_available_bytes()
-    tokens = math.prod(config.embedded_grid(0)) * config.widths[0] * FLOAT_BYTES
-    needed = batch * (INPUT_COPIES * math.prod(config.clip_shape) * FLOAT_BYTES + TOKEN_COPIES * tokens)
-    if free is not None and needed > free:
-        raise OptionError(
-            f"a batch of {batch} clips takes about {format_bytes(needed)} to compare with the network, "
-            f"{format_bytes(free)} are free",
-            fix="export a smaller batch, or on a machine with more memory",
-        )
 
 
 def _describe(network: Network, folder: Path) -> Manifest:
@@ -203,7 +130,7 @@ def _write_files(
     """Trace the network once, and write a file in each precision."""
     with needing_extra("onnx"):
         from ..exporter.onnx_export import OnnxOptions, trace
-    least, most = _bounds(options.batch)
+    least, most = bounds_of(options.batch)
     traced = trace(
         network.module,
         OnnxOptions(

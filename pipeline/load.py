@@ -10,8 +10,9 @@ from ..core.choices import ModelSize, choose
 from ..core.class_names import read_labels
 from ..core.errors import OptionError
 from ..core.extras import needing_extra
-from ..core.manifest import DEMO, Weights, name_clip, name_network
+from ..core.manifest import DEMO, name_clip, name_network
 from ..core.selection import Selection, parse_selections
+from ..core.types import Weights
 from ..exporter.demo_model import read_demo_labels
 from ..exporter.dualformer.token_grids import describe_selections, describe_uncovered
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.choices import Precision
+from ..core.class_names import read_labels
 from ..core.errors import ParityError
+from ..core.manifest import Manifest
 from ..core.reporter import Reporter
 from ..core.runner import Runner
 from ..core.types import Artifact, Clip
 from .runners import limits_of, open_artifact
 
 if TYPE_CHECKING:
-    from ..core.manifest import Manifest
     from ..verification.limits import LimitCheck, Limits
     from ..verification.tally import ComparisonReport
 
@@ -85,6 +86,4 @@ def describe_check(check: LimitCheck) -> str:
 
 def name_classes(manifest: Manifest, labels: Path | None) -> tuple[str, ...]:
     """Class names in order: from the file that the user gave, else the manifest's, else "class 0" and so on."""
-    from ..core.class_names import read_labels
-
     return manifest.labels if manifest.labels and labels is None else read_labels(labels, manifest.classes)

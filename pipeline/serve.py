@@ -9,9 +9,9 @@ from pathlib import Path
 from ..core.choices import Precision, Runtime, TritonBackend, choose_or_none
 from ..core.errors import EngineError, ManifestError, OutputError
 from ..core.files import staged_path
-from ..core.manifest import FILE_NAME, Manifest, Weights, check_artifact, find_manifest, read_manifest, write_manifest
+from ..core.manifest import FILE_NAME, Manifest, check_artifact, find_manifest, read_manifest, write_manifest
 from ..core.reporter import Notify, Progress, no_notes, no_progress
-from ..core.types import Artifact
+from ..core.types import Artifact, Weights
 from ..runtimes.tensorrt.engine_file import FORMAT as ENGINE_FORMAT
 from ..runtimes.tensorrt.engine_file import read_record
 from ..serving import triton as texts

@@ -99,9 +99,11 @@ class Attend(nn.Module):
         q = query.reshape(queries, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, queries, head_dim)
         k = key.reshape(keys, -1, HEAD_DIM).permute(1, 2, 0)  # (sequences * heads, head_dim, keys)
         v = value.reshape(keys, -1, HEAD_DIM).transpose(0, 1)  # (sequences * heads, keys, head_dim)
-        at_once = queries if torch.compiler.is_exporting() else max(1, MOST_SCORES // (len(q) * keys))
-        parts = [self.softmax(part @ k) @ v for part in q.split(at_once, dim=1)]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if torch.compiler.is_exporting():
+            out: Tensor = self.softmax(q @ k) @ v
+        else:
+            at_once = max(1, MOST_SCORES // (len(q) * keys))
+            out = torch.cat([self.softmax(part @ k) @ v for part in q.split(at_once, dim=1)], dim=1)
         return out.transpose(0, 1).reshape(query.shape)
 
 

@@ -27,7 +27,8 @@ from ..build import build
 from ..calibrate import find_folded
 from ..clips import Clips
 from ..distill import DistillOptions, distill
-from ..export import ExportOptions, export
+from ..export import export
+from ..export_options import ExportOptions
 from ..placement import place_layers
 from ..quantize import QuantizeOptions, quantize
 from ..runners import find_loadable

@@ -14,6 +14,7 @@ import msgspec
 from ...core.choices import Place, Precision
 from ...core.errors import ManifestError, QuantizationError, RunnerError
 from ...core.extras import needing_extra
+from ...core.manifest import Manifest
 from ...core.plain import to_plain
 from ...core.reporter import Reporter
 from ...core.runner import open_noting
@@ -24,7 +25,6 @@ from .inputs import has_unknown_labels, open_reference
 
 if TYPE_CHECKING:
     from ...calibration.restore import QuantizedGraph
-    from ...core.manifest import Manifest
     from ...runtimes.stored_runner import CachedRunner
     from ...verification.compare import Comparison
     from ...verification.limits import Limits

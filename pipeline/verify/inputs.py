@@ -13,6 +13,7 @@ from ...core.class_names import find_class
 from ...core.errors import DualExportError, LabelError, ManifestError, MissingDependencyError, OptionError, RunnerError
 from ...core.extras import needing_extra
 from ...core.logit_store import REFERENCE_NAME
+from ...core.manifest import Manifest
 from ...core.reporter import Notify, Reporter
 from ...core.runner import Runner, open_noting
 from ...core.types import Artifact, Clip, Preprocessing
@@ -20,7 +21,6 @@ from ...exporter.dualformer.architecture import CONFIGS
 from ..runners import choose_artifact, list_artifacts, open_beside_others, open_network
 
 if TYPE_CHECKING:
-    from ...core.manifest import Manifest
     from ...verification.compare import Candidate
     from ...verification.limits import Limits
 

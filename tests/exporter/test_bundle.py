@@ -14,8 +14,8 @@ from conftest import NANO_CLIP
 from dualexport.core.choices import Graph, ModelSize, Precision, Server
 from dualexport.core.errors import BundleError, DualExportError, ManifestError, RunnerError
 from dualexport.core.files import hash_file
-from dualexport.core.manifest import Manifest, Weights, read_manifest, write_manifest
-from dualexport.core.types import Artifact, Clip, TensorSpec
+from dualexport.core.manifest import Manifest, read_manifest, write_manifest
+from dualexport.core.types import Artifact, Clip, TensorSpec, Weights
 from dualexport.exporter import bundle
 from dualexport.exporter.bundle import staged_bundle, unpack_bundle
 from dualexport.runtimes.expected import read_expected, write_expected

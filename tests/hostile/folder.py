@@ -9,8 +9,8 @@ import onnx
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.choices import Graph, ModelSize, Precision
 from dualexport.core.files import hash_file
-from dualexport.core.manifest import Manifest, Weights, write_manifest
-from dualexport.core.types import Array, Artifact, Preprocessing, TensorSpec
+from dualexport.core.manifest import Manifest, write_manifest
+from dualexport.core.types import Array, Artifact, Preprocessing, TensorSpec, Weights
 from onnx import TensorProto, helper, numpy_helper
 
 CLIP = Preprocessing(frames=4, stride=2, size=32)

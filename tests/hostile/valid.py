@@ -18,8 +18,8 @@ from dualexport.clips.synthetic import write_video
 from dualexport.core.choices import Graph, Method, ModelSize, Precision
 from dualexport.core.files import hash_file
 from dualexport.core.logit_store import REFERENCE_NAME, LogitStore, ReferenceInfo
-from dualexport.core.manifest import Manifest, Weights, read_manifest, write_manifest
-from dualexport.core.types import Artifact, Preprocessing, TensorSpec
+from dualexport.core.manifest import Manifest, read_manifest, write_manifest
+from dualexport.core.types import Artifact, Preprocessing, TensorSpec, Weights
 from dualexport.exporter.bundle import staged_bundle
 from dualexport.exporter.checkpoint import FIRST_WEIGHT, HEAD_WEIGHT
 from dualexport.pipeline.latency import BENCH_FILE

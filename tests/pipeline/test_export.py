@@ -12,13 +12,13 @@ from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern
 from dualexport.core.choices import ModelSize
 from dualexport.core.errors import ClipError, DualExportError, LabelError, OptionError
-from dualexport.core.manifest import Weights
-from dualexport.core.types import Clip
+from dualexport.core.types import Clip, Weights
 from dualexport.exporter import onnx_export
 from dualexport.exporter.dualformer.network import DualFormer
-from dualexport.pipeline import export as pipeline_export
+from dualexport.pipeline import export_options
 from dualexport.pipeline.clips import Clips
-from dualexport.pipeline.export import ExportOptions, export
+from dualexport.pipeline.export import export
+from dualexport.pipeline.export_options import ExportOptions
 from dualexport.pipeline.load import Network, load
 
 
@@ -117,7 +117,7 @@ def test_options_that_do_not_go_together_are_refused(
 def test_a_batch_beyond_memory_is_refused_before_the_network_is_traced(
     network: Network, traces: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline_export, "read_available_bytes", lambda: 16 << 30)
+    monkeypatch.setattr(export_options, "read_available_bytes", lambda: 16 << 30)
     with pytest.raises(OptionError, match=r"a batch of 1024 clips takes about 1\d\d GiB .* 16 GiB are free"):
         export(network, tmp_path / "new", ExportOptions(batch=1024))
     assert not traces

@@ -25,3 +25,13 @@ def test_attention_holds_few_scores_at_a_time_and_gives_the_same_values(monkeypa
     torch.testing.assert_close(attend(query, key, value, QUERIES, KEYS), whole)
     assert max(held) <= 1000
     assert sum(held) == QUERIES * KEYS * SEQUENCES * (WIDTH // layers.HEAD_DIM)
+
+
+def test_traced_attention_is_one_product_of_all_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "MOST_SCORES", 1000)
+    query = torch.randn(QUERIES * SEQUENCES, WIDTH)
+    key, value = torch.randn(2, KEYS * SEQUENCES, WIDTH)
+    traced = torch.export.export(layers.Attend(), (query, key, value, QUERIES, KEYS))
+    operators = [str(node.target) for node in traced.graph.nodes if node.op == "call_function"]
+    assert sum("matmul" in one for one in operators) == 2
+    assert not any("split" in one or "cat" in one for one in operators)

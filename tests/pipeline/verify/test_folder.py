@@ -28,8 +28,8 @@ from dualexport.core.errors import (
     OutputError,
     RunnerError,
 )
-from dualexport.core.manifest import Manifest, Weights, read_manifest
-from dualexport.core.types import Clip
+from dualexport.core.manifest import Manifest, read_manifest
+from dualexport.core.types import Clip, Weights
 from dualexport.pipeline.clips import Clips
 from dualexport.pipeline.verify.folder import VerifyOptions, verify
 from dualexport.pipeline.verify.job import Batch, VerifyJob
