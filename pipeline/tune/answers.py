@@ -138,8 +138,8 @@ class Answers:
         self.asked.update((name, video) for video in videos)
         classes = artifact.outputs[0].shape[1]
         keys = {video: self._key(artifact, source, video) for video in videos}
-        known = {video: self.journal.find(key) for video, key in keys.items()}
-        new = [video for video in videos if known[video] is None]
+        known = {video: row for video, key in keys.items() if (row := self.journal.find(key)) is not None}
+        new = [video for video in videos if video not in known]
         parts = [new[start : start + VIDEOS_A_JOB] for start in range(0, len(new), VIDEOS_A_JOB)]
         jobs = [Question(artifact, source.of([source.videos[video] for video in part])) for part in parts]
         for part, rows in zip(parts, self.pool.map(jobs) if jobs else (), strict=True):

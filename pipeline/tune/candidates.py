@@ -33,8 +33,11 @@ class NetworkChoice:
 
     def load(self, labels: Path | str | None) -> Network:
         """Load it; raises as `dualexport.load` does."""
-        given = {"selections": self.selections, "labels": labels, "untrained_selector": self.distilled}
-        network = load_demo(**given) if self.checkpoint is None else load(self.checkpoint, **given)
+        selections, untrained = self.selections, self.distilled
+        if self.checkpoint is None:
+            network = load_demo(selections=selections, labels=labels, untrained_selector=untrained)
+        else:
+            network = load(self.checkpoint, selections=selections, labels=labels, untrained_selector=untrained)
         return network if self.frames is None else network.with_clips(self.frames)
 
     @property

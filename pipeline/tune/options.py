@@ -129,7 +129,7 @@ def _list_choices(options: TuneOptions) -> tuple[NetworkChoice, ...]:
     selections = tuple(options.selections) or (() if options.checkpoints else (TRAINED_SELECTION,))
     return tuple(
         choice
-        for checkpoint in checkpoints
+        for checkpoint in checkpoints or [None]
         for choice in (
             NetworkChoice(checkpoint),
             *(NetworkChoice(checkpoint, selections=one) for one in selections),

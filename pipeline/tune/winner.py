@@ -55,7 +55,7 @@ def write_winner(folder: Path, made: Made, document: TuneDocument | None) -> Art
     former: tuple[Artifact, ...] = ()
     with suppress(ManifestError):
         former = read_manifest(folder).artifacts
-    kept = tuple(one for one in manifest.artifacts if one.format == "onnx" or one == artifact)
+    kept = tuple(one for one in manifest.artifacts if one.format == "onnx" or one.path == artifact.path)
     with staged_set(folder) as staging:
         copy_files(manifest, kept, staging)
         if form.target is not None:

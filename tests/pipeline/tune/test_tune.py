@@ -162,9 +162,14 @@ def test_a_network_is_distilled_when_it_is_first_asked_and_only_once(
     assert again.document.find(distilled).asked == 8
 
 
-def test_without_a_limit_or_labels_nothing_is_begun(tmp_path: Path, video: Path) -> None:
+def test_without_a_limit_nothing_is_begun(tmp_path: Path, video: Path) -> None:
     with pytest.raises(OptionError, match="no limit to choose by"):
         dx.tune(dx.Clips(video), tmp_path / "best", dx.TuneOptions())
+    assert not (tmp_path / "best").exists()
+
+
+@pytest.mark.slow
+def test_videos_without_labels_are_refused_before_anything_is_made(tmp_path: Path, video: Path) -> None:
     with pytest.raises(LabelError, match=r"pattern\.mp4 has no label"):
         dx.tune(dx.Clips(video), tmp_path / "best", dx.TuneOptions(latency_ms=1.0))
     assert not (tmp_path / "best").exists()
