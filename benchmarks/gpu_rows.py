@@ -30,8 +30,9 @@ from dualexport.core.errors import DualExportError, MissingDependencyError
 from dualexport.core.manifest import Manifest, find_manifest
 from dualexport.core.runner import GraphRunner, Runner, TimedRunner, infer_logits
 from dualexport.core.types import Array, Artifact, Clip
-from dualexport.runtimes.benchmark import Subject, Timing, benchmark
+from dualexport.runtimes.benchmark import benchmark
 from dualexport.runtimes.expected import FILE_NAME, read_expected, write_expected
+from dualexport.runtimes.latency import Subject, Timing
 from dualexport.runtimes.machine.environment import read_environment, read_state
 from dualexport.runtimes.machine.host import read_host
 from dualexport.runtimes.machine.memory import read_available_bytes, read_peak_mb, read_swap_bytes

@@ -73,7 +73,7 @@ def round_to_nearest(graphs: FoldedGraphs, calibration: Calibration) -> Calibrat
 def list_rows(
     graphs: FoldedGraphs, calibrate: list[Clip], held_out: list[Clip], scratch: Path
 ) -> Iterator[tuple[str, str, str, str]]:
-    """How weights are rounded, which layers, signal to noise, agreement."""
+    """The rounding of weights, the layers, signal to noise and agreement, as a table's cells."""
     expected = infer(graphs.reference.path, held_out)
     calibration = measure(graphs, calibrate, Method.PERCENTILE, Precision.INT8, Reporter())
     model, every = load_graph(graphs.base.path), frozenset(layer.name for layer in graphs.layers)

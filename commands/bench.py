@@ -14,7 +14,7 @@ from .options import MOST_BATCH, Folders, Json
 
 if TYPE_CHECKING:
     from ..pipeline.bench import Benched
-    from ..runtimes.benchmark import Latency
+    from ..runtimes.latency import Latency
     from ..runtimes.machine.sampling import LoadSummary
 
 EPILOG = "Example:\n\ndualexport bench dualformer-*/ --seconds 2"

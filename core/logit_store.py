@@ -7,34 +7,27 @@ is written whole and renamed, and read without a lock, so that it may come along
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
 
-from .errors import OutputError, RunnerError, StoredNotFoundError
+from .errors import RunnerError, StoredNotFoundError
 from .files import staged_path
+from .logit_database import connect_alone, connect_read_only, create, refusing
 from .manifest_document import MAX_CLASSES
 from .reading import FileKind
 from .types import Array
 
 REFERENCE_NAME = "reference.logits"
-APPLICATION, VERSION = 0x6475616C, 2  # "dual"; version 1 was no database
 MAX_ABOUT = 1 << 20  # bytes
-TABLES = (
-    "CREATE TABLE about (text TEXT NOT NULL)",
-    "CREATE TABLE result (number INTEGER PRIMARY KEY, key TEXT NOT NULL, crc INTEGER NOT NULL, content BLOB NOT NULL)",
-    "CREATE TABLE logits (frames BLOB PRIMARY KEY, row BLOB NOT NULL)",
-)
 FIX = (
     "run `dualexport verify --clips` on the same videos where PyTorch is installed, and take its "
     f"{REFERENCE_NAME} along"
@@ -77,7 +70,7 @@ class LogitStore:
     def __init__(self, path: Path | None, run: Mapping[str, Any]) -> None:
         self.path = path
         self._about = _describe(run)
-        self._connection = _connect_alone(path, self._about)
+        self._connection = connect_alone(path, self._about)
 
     def replay(self, keys: Iterable[str]) -> Iterator[bytes]:
         """Yield the results that are there, as long as they have the keys expected in this order; drop the rest."""
@@ -93,12 +86,12 @@ class LogitStore:
             pass  # a damaged page ends what is there
         finally:
             rows.close()
-        with _refusing(self.path):
+        with refusing(self.path):
             self._connection.execute("DELETE FROM result WHERE number >= ?", (count,))
 
     def append(self, key: str, content: bytes, logits: Mapping[bytes, Array]) -> None:
         """Add one result, and logits by their frames; from then on they outlive this process."""
-        with _refusing(self.path), self._connection:
+        with refusing(self.path), self._connection:
             self._connection.execute("BEGIN")
             self._connection.execute(
                 "INSERT INTO result SELECT coalesce(max(number) + 1, 0), ?, ?, ? FROM result",
@@ -108,7 +101,7 @@ class LogitStore:
 
     def add(self, logits: Mapping[bytes, Array]) -> None:
         """Add logits by their frames."""
-        with _refusing(self.path):
+        with refusing(self.path):
             _insert(self._connection, logits)
 
     def find(self, frames: bytes) -> Array | None:
@@ -126,7 +119,7 @@ class LogitStore:
         if first is None:
             return
         text = msgspec.json.encode(about).decode()
-        with staged_path(path) as staged, _refusing(path), closing(_create(staged, text)) as target, target:
+        with staged_path(path) as staged, refusing(path), closing(create(staged, text)) as target, target:
             target.execute("BEGIN")
             target.execute("INSERT INTO logits VALUES (?, ?)", first)
             target.executemany("INSERT INTO logits VALUES (?, ?)", rows)
@@ -169,7 +162,7 @@ class StoredLogits:
     def __init__(self, path: Path) -> None:
         STORED.require(path)
         try:
-            self._connection = _connect_read_only(path)
+            self._connection = connect_read_only(path)
             (text,) = self._connection.execute("SELECT substr(text, 1, ?) FROM about", (MAX_ABOUT,)).fetchone()
             self.about = msgspec.json.decode(text, type=ReferenceInfo)
         except (OSError, sqlite3.Error, ValueError, TypeError, RecursionError) as error:
@@ -213,71 +206,6 @@ def _insert(connection: sqlite3.Connection, logits: Mapping[bytes, Array]) -> No
     connection.executemany("INSERT OR IGNORE INTO logits VALUES (?, ?)", rows)
 
 
-def _create(path: Path | str, about: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
-    _make_tables(connection, about)
-    return connection
-
-
-def _make_tables(connection: sqlite3.Connection, about: str) -> None:
-    for statement in (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}", *TABLES):
-        connection.execute(statement)
-    connection.execute("INSERT INTO about VALUES (?)", (about,))
-
-
-def _connect_alone(path: Path | None, about: str) -> sqlite3.Connection:
-    """Open the file for this process alone; one that is damaged, or of another run, begins anew."""
-    if path is None:
-        return _create("", about)
-    if os.path.lexists(path) and not path.is_file():
-        raise OutputError(f"cannot write {path}: it is no regular file", fix="remove it")
-    with _refusing(path):
-        for attempt in range(2):
-            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-            try:
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                connection.execute("BEGIN EXCLUSIVE")
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                    _make_tables(connection, about)
-                _require_ours(connection)
-                if connection.execute("SELECT text FROM about").fetchone() != (about,):
-                    raise sqlite3.DatabaseError("of another run")
-                connection.execute("COMMIT")
-            except sqlite3.OperationalError:
-                connection.close()
-                raise
-            except sqlite3.DatabaseError:
-                connection.close()
-                if attempt:
-                    raise
-                path.unlink()
-            else:
-                return connection
-    raise AssertionError
-
-
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open without locks and without what may lie beside the file: it is written whole, and never changed."""
-    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        _require_ours(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _require_ours(connection: sqlite3.Connection) -> None:
-    """Raise DatabaseError for a database that is not exactly these tables: no view, no trigger, no virtual table."""
-    numbers = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-    found = connection.execute("SELECT substr(sql, 1, 999) FROM sqlite_master WHERE sql IS NOT NULL LIMIT 9").fetchall()
-    if numbers != [APPLICATION, VERSION] or {sql for (sql,) in found} != set(TABLES):
-        raise sqlite3.DatabaseError("it has another format")
-
-
 def _read_former(path: Path, about: ReferenceInfo) -> Iterator[tuple[bytes, bytes]]:
     """Yield what an earlier run of the same network and reference stored."""
     try:
@@ -287,16 +215,3 @@ def _read_former(path: Path, about: ReferenceInfo) -> Iterator[tuple[bytes, byte
     with closing(former), suppress(sqlite3.DatabaseError):  # a damaged page ends what is there
         if former.about == about:
             yield from former.rows()
-
-
-@contextmanager
-def _refusing(path: Path | None) -> Iterator[None]:
-    """Translate the errors of writing."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-        raise OutputError(
-            f"cannot write {path or 'a temporary file'}: {'another run writes it' if busy else error}",
-            fix="wait for the other run" if busy else "make room there",
-        ) from error

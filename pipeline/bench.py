@@ -27,7 +27,7 @@ from .runners import open_artifact, open_network, skip_stale
 from .verify.inputs import find_networks, select_artifacts
 
 if TYPE_CHECKING:
-    from ..runtimes.benchmark import Measurement, Subject
+    from ..runtimes.latency import Measurement, Subject
     from ..runtimes.machine.environment import DeviceState
 
 BUSY_LOAD = 0.5  # of the cores, in the minute before
@@ -74,7 +74,8 @@ def bench(
     the first one without token selection. Writes bench.json into each folder. Raises ManifestError, OptionError,
     OutputError, and what loading and running the artifacts raises.
     """
-    from ..runtimes.benchmark import Timing, benchmark
+    from ..runtimes.benchmark import benchmark
+    from ..runtimes.latency import Timing
     from ..runtimes.machine.environment import read_environment, read_state
     from ..runtimes.tensorrt.cuda import find_gpu
 
@@ -134,7 +135,7 @@ def _list_subjects(
     manifests: Sequence[Manifest], runtimes: Sequence[Runtime] | None, options: BenchOptions, notify: Notify
 ) -> list[Subject]:
     """All that is measured, the reference first, every file unchanged since it was written."""
-    from ..runtimes.benchmark import Subject
+    from ..runtimes.latency import Subject
 
     checkpoint = None if options.checkpoint is None else Path(options.checkpoint)
     chosen = [(manifest, _select_artifacts(manifest, runtimes, options, notify)) for manifest in manifests]

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from ...core.choices import Place, Precision
 from ...core.errors import CheckpointError, OptionError, SelectionError
-from ...core.manifest import Weights
 from ...core.reporter import Reporter
-from ...core.types import Preprocessing
+from ...core.types import Preprocessing, Weights
 from ..load import Network, load, load_demo
 from ..placement import Target
 

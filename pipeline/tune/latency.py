@@ -70,7 +70,8 @@ def measure_latencies(
     candidates: Sequence[Candidate], runtime: Runtime, workshop: Workshop, journal: Journal, seconds: float
 ) -> Timed:
     """Measure all candidates in one run, with finished files; what cannot be made is left out."""
-    from ...runtimes.benchmark import Copies, Subject, Timing, benchmark
+    from ...runtimes.benchmark import benchmark
+    from ...runtimes.latency import Copies, Subject, Timing
     from ...runtimes.machine.environment import read_environment
 
     artifacts: dict[str, Artifact] = {}

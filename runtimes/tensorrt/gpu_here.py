@@ -9,7 +9,8 @@ from pathlib import Path
 from ...core.choices import Precision
 from ...core.errors import DualExportError, EngineError
 from ...core.reporter import Progress, no_progress
-from ..benchmark import Copies, Subject, Timing, benchmark, make_feeds
+from ..benchmark import benchmark, make_feeds
+from ..latency import Copies, Subject, Timing
 from ..plans.parse import Compilation
 from .build import name_target
 from .compile import compile_engine

@@ -30,7 +30,7 @@ from dualexport.graphs.load import load_graph
 from dualexport.pipeline.placement import Target, place_layers
 from dualexport.pipeline.plan import plan_onnx
 from dualexport.pipeline.stage_times import EstimatedTimes, MeasuredTimes
-from dualexport.runtimes.benchmark import Timing
+from dualexport.runtimes.latency import Timing
 from dualexport.runtimes.plans.devices import DEVICES, estimate
 from dualexport.runtimes.plans.parse import Compilation
 from dualexport.runtimes.tensorrt import gpu_here

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from dualexport.core.runner import DeviceTime
 from dualexport.core.types import Array, TensorSpec
-from dualexport.runtimes.benchmark import Copies, Measurement, Subject, Timing, benchmark, make_feeds
+from dualexport.runtimes.benchmark import benchmark, make_feeds
+from dualexport.runtimes.latency import Copies, Measurement, Subject, Timing
 from dualexport.runtimes.machine.environment import DeviceState
 from dualexport.runtimes.machine.memory import reset_peak
 from dualexport.runtimes.machine.sampling import Spread
