@@ -162,7 +162,7 @@ def _check_selectors(
     if config.selections and not held and untrained_seed is None:
         raise CheckpointError(
             f"{path.name} holds no selector for {', '.join(map(str, config.selections))}",
-            fix="give a checkpoint trained with STTS, or pass --untrained-selector for a random one",
+            fix="make them with `dualexport distill`, or pass --untrained-selector for random ones, to measure speed",
         )
 
 

@@ -23,7 +23,7 @@ def find_demo_weights(selections: tuple[Selection, ...], untrained_selector: boo
     if asked != TRAINED_SELECTION:
         raise CheckpointError(
             f"the demo model was trained with --stts {TRAINED_SELECTION}, not with {asked}",
-            fix=f"use --stts {TRAINED_SELECTION}, leave it out, or pass --untrained-selector",
+            fix=f"use --stts {TRAINED_SELECTION}, distil it with `dualexport distill`, or pass --untrained-selector",
         )
     return FOLDER / f"dualformer-{DEMO}-{TRAINED_SELECTION.replace(':', '_')}.safetensors"
 
