@@ -23,6 +23,7 @@ from .dualformer.network import DualFormer, SelectionOutputs
 from .folding.fold import fold
 from .folding.identities import centre_rows
 from .folding.layers import Attend
+from .folding.selectors import RowSelector
 from .half_graph import halve_graph
 from .tracing import INPUT, simplify_graph, take_weights, trace_network
 
@@ -127,9 +128,12 @@ def trace(network: DualFormer, options: OnnxOptions, progress: Progress = no_pro
     module, rest = _make_module(network, options), network.config.input_shape(options.input_type)
     batch = options.batch
     if options.least_batch is not None:
-        batch = _choose_traced_batch(rest)
-        for attend in (one for one in module.modules() if isinstance(one, Attend)):
-            attend.clips = batch
+        batch = _choose_traced_batch((*rest, network.config.kept_frames or 1))
+        for part in module.modules():
+            if isinstance(part, Attend):
+                part.clips = batch
+            elif isinstance(part, RowSelector):
+                part.any_batch = True
     example = torch.zeros((batch, *rest), dtype=getattr(torch, options.input_type.value))
     traced = trace_network(module, example, [spec.name for spec in outputs], options.opset)
     progress("simplifying the graph")
@@ -180,9 +184,9 @@ def _list_outputs(network: DualFormer, options: OnnxOptions) -> tuple[TensorSpec
     return (logits, TensorSpec(KEPT_FRAMES, "int32", (options.batch, kept), options.least_batch))
 
 
-def _choose_traced_batch(clip_shape: Sequence[int]) -> int:
+def _choose_traced_batch(extents: Sequence[int]) -> int:
     """A prime that no extent of the network has in it: what it divides in a traced shape, the batch is in."""
-    return next(prime for prime in (11, 13, 17, 19, 23) if all(extent % prime for extent in clip_shape))
+    return next(prime for prime in (11, 13, 17, 19, 23) if all(extent % prime for extent in extents))
 
 
 def _copy(model: ModelProto) -> ModelProto:

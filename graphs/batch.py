@@ -69,7 +69,7 @@ def free_batch(model: ModelProto, traced: int, batches: tuple[int, int]) -> None
     _drop_unread(model.graph)
     if sized := next((one for one in model.graph.initializer if any(n and n % traced == 0 for n in one.dims)), None):
         raise GraphError(
-            f"{sized.name} holds {tuple(sized.dims)} numbers, as many as the batch needs: token selection counts rows",
+            f"{sized.name} holds {tuple(sized.dims)} numbers, as many as the batch needs",
             fix="export it with one batch, such as --batch 4",
         )
     _set_batch(model.graph, SYMBOL)

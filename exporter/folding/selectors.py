@@ -7,6 +7,7 @@ doing it again for those that are kept costs less than writing all of them for a
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from .token_order import TokenOrder
 class RowSelector(nn.Module):
     """The base of both kinds: rows of `grid`, in grid order (tokens * batch, channels) -> rows of `order`.
 
-    They take the rows to keep some of, and the same rows embedded, to score.
+    They take the rows to keep some of, and the same rows embedded, to score. With `any_batch` a graph that is traced
+    holds no constant of the batch.
     """
 
     def __init__(self, reference: TemporalSelector | SpatialSelector, grid: Grid, order: TokenOrder) -> None:
@@ -28,11 +30,24 @@ class RowSelector(nn.Module):
         self.grid = grid
         self.order = order
         self.score_network = copy.deepcopy(reference.score_network)
+        self.any_batch = False
 
-    def gather(self, rows: Tensor, chosen: Tensor, slots: Tensor, starts: Tensor, step: int) -> Tensor:
-        """The row `starts` + `step` * `chosen`[`slots`] of each kept token; both tables are in grid order."""
-        slots, starts = (self.order.from_grid(table.reshape(-1, 1)).flatten() for table in (slots, starts))
-        return rows.index_select(0, chosen.flatten().index_select(0, slots) * step + starts)
+    def in_order(self, *tables: Tensor) -> tuple[Tensor, ...]:
+        """Numbers of the kept tokens of a clip, in grid order, as `order` has them."""
+        return tuple(self.order.from_grid(table.reshape(-1, 1)).flatten() for table in tables)
+
+    def gather(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """The rows of `tokens` (batch, kept tokens), numbers of a clip's tokens in grid order.
+
+        A compiler fuses a gather with one index a row. For any batch there is an index an element, clip by clip.
+        """
+        clips, channels = tokens.shape[0], rows.shape[-1]
+        if self.any_batch:
+            index = tokens.T.long()[..., None].expand(-1, -1, channels)  # (kept tokens, batch, channels)
+            return rows.reshape(math.prod(self.grid), clips, channels).gather(0, index).reshape(-1, channels)
+        if clips > 1:
+            tokens = tokens.T * clips + torch.arange(clips, dtype=torch.int32, device=rows.device)
+        return rows.index_select(0, tokens.flatten())
 
 
 class FoldedTemporalSelector(RowSelector):
@@ -42,11 +57,10 @@ class FoldedTemporalSelector(RowSelector):
         frames, height, width = self.grid
         x = embedded.reshape(frames, height * width, -1, rows.shape[-1])  # (frames, positions, batch, channels)
         pooled = torch.cat((x.mean(dim=1), x.amax(dim=1)), dim=-1).transpose(0, 1)  # (batch, frames, 2 * channels)
-        kept, clips = self.order.grid[0], x.shape[2]
+        kept = self.order.grid[0]
         chosen = select_best(self.score_network(pooled), kept)  # (batch, kept)
-        frame, position, clip = _grid_of(kept, height * width, clips, rows.device)
-        slots, starts = clip * kept + frame, position * clips + clip
-        return self.gather(rows, chosen, slots, starts, height * width * clips), chosen
+        frame, position = self.in_order(*_grid_of(kept, height * width, rows.device))
+        return self.gather(rows, chosen.index_select(1, frame) * (height * width) + position), chosen
 
 
 class FoldedSpatialSelector(RowSelector):
@@ -66,13 +80,14 @@ class FoldedSpatialSelector(RowSelector):
         best = functional.avg_pool2d(score_map, self.side, self.stride).flatten(1).argmax(dim=1)
         table = anchor_table(height, width, self.side, self.stride, rows.device)  # (anchors, side * side)
         regions = table.index_select(0, best).to(torch.int32)  # (frames * batch, side * side)
-        frame, position, clip = _grid_of(frames, self.side**2, clips, rows.device)
-        slots = (frame * clips + clip) * self.side**2 + position
-        starts = frame * (height * width * clips) + clip
-        return self.gather(rows, regions, slots, starts, clips)
+        regions = regions.reshape(frames, clips, -1).transpose(0, 1).reshape(clips, -1)  # (batch, kept tokens)
+        frame, position = _grid_of(frames, self.side**2, rows.device)
+        slots, starts = self.in_order(frame * self.side**2 + position, frame * (height * width))
+        return self.gather(rows, regions.index_select(1, slots) + starts)
 
 
-def _grid_of(frames: int, positions: int, clips: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The frame, position and clip of each row in grid order, int32 (frames, positions, clips)."""
-    axes = (torch.arange(extent, dtype=torch.int32, device=device) for extent in (frames, positions, clips))
-    return torch.meshgrid(*axes, indexing="ij")
+def _grid_of(frames: int, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The frame and the position of each token of a clip, int32 (frames, positions)."""
+    axes = (torch.arange(extent, dtype=torch.int32, device=device) for extent in (frames, positions))
+    frame, position = torch.meshgrid(*axes, indexing="ij")
+    return frame, position

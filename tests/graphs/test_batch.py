@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from dualexport.core.choices import ModelSize
 from dualexport.core.errors import GraphError
 from dualexport.core.manifest import read_manifest
+from dualexport.core.selection import parse_selections
 from dualexport.core.types import TensorSpec
+from dualexport.exporter.checkpoint import build_random_network
+from dualexport.exporter.onnx_export import OnnxOptions, export_onnx
 from dualexport.graphs.batch import BATCH_KEY, fix_batch, free_batch, parse_batches
 from dualexport.graphs.describe import describe_onnx
 from dualexport.graphs.lint import lint_onnx
@@ -36,6 +41,22 @@ def test_any_batch_gives_what_single_clips_give(ranged: Path, demo: Path) -> Non
     with OnnxRunner(demo / "dualformer-demo.fp32.onnx") as fixed:
         alone = fixed.infer({"clip": preprocessing.normalize(clips[0])[None]})["logits"]
     np.testing.assert_allclose(apart[:1], alone, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_any_batch_selects_tokens_clip_by_clip(tmp_path: Path) -> None:
+    network = build_random_network(ModelSize.N, 0, parse_selections("T0:0.5,S2:0.74"))
+    options = OnnxOptions(batch=4, least_batch=1, with_selection=True)
+    artifact = export_onnx(network, tmp_path / "any.onnx", options, parent=None)
+    random = np.random.default_rng(0)
+    clips = random.normal(size=(3, *artifact.inputs[0].shape[1:])).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(clips)).numpy()
+    with OnnxRunner(artifact.path) as runner:
+        for batch in (3, 1):
+            outputs = runner.infer({"clip": clips[:batch]})
+            np.testing.assert_allclose(outputs["logits"], expected[:batch], atol=1e-4)
+            assert outputs["kept_frames"].shape[0] == batch
 
 
 @pytest.mark.slow
