@@ -75,12 +75,13 @@ class FoldedSpatialSelector(RowSelector):
         frames, height, width = self.grid
         x = embedded.reshape(frames, height * width, -1, rows.shape[-1]).transpose(1, 2)
         clips = x.shape[1]
-        scores = self.score_network(x.reshape(frames * clips, height * width, -1))
+        scores = self.score_network(x.reshape(frames * clips, height * width, rows.shape[-1]))
         score_map = scores.reshape(frames * clips, 1, height, width)
         best = functional.avg_pool2d(score_map, self.side, self.stride).flatten(1).argmax(dim=1)
         table = anchor_table(height, width, self.side, self.stride, rows.device)  # (anchors, side * side)
         regions = table.index_select(0, best).to(torch.int32)  # (frames * batch, side * side)
-        regions = regions.reshape(frames, clips, -1).transpose(0, 1).reshape(clips, -1)  # (batch, kept tokens)
+        regions = regions.reshape(frames, clips, self.side**2).transpose(0, 1)
+        regions = regions.reshape(clips, frames * self.side**2)  # (batch, kept tokens)
         frame, position = _grid_of(frames, self.side**2, rows.device)
         slots, starts = self.in_order(frame * self.side**2 + position, frame * (height * width))
         return self.gather(rows, regions.index_select(1, slots) + starts)
