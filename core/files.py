@@ -139,7 +139,7 @@ def _commit(staged: StagedSet) -> None:
         _finish(staged.folder)
         return
     for entry in entries:
-        entry.replace(staged.folder / entry.name)
+        _move(entry, staged.folder)
     staged.staging.rmdir()
     _sync(staged.folder)
 
@@ -150,9 +150,15 @@ def _finish(folder: Path) -> None:
     if not os.path.lexists(commit):
         return
     for entry in sorted(commit.iterdir(), key=lambda entry: (entry.name == LAST, entry.name)):
-        entry.replace(folder / entry.name)
+        _move(entry, folder)
     _sync(folder)
     commit.rmdir()
+
+
+def _move(entry: Path, folder: Path) -> None:
+    """Rename into the folder; two names of one file, which a rename leaves both, become one."""
+    entry.replace(folder / entry.name)
+    entry.unlink(missing_ok=True)
 
 
 @contextmanager

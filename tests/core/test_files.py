@@ -121,3 +121,13 @@ def test_private_temporary_files_of_libraries_get_the_mode_of_any_new_file(tmp_p
     with staged_path(tmp_path / "x") as staged:
         staged.touch(0o600)
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_link_to_the_file_that_is_there_takes_its_place(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for _ in range(2):
+        with staged_set(tmp_path / "to") as staging:
+            for name in names:
+                (tmp_path / name).write_text(name)
+                staging.path(name).hardlink_to(tmp_path / name)
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == list(names)
