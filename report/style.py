@@ -41,6 +41,7 @@ stroke:var(--c2)}
 stroke:var(--c5)}
 .whisker.s6,.stroke.s6{stroke:var(--c6)}.whisker.s7,.stroke.s7{stroke:var(--c7)}
 .stroke{fill:none;stroke-width:2}
+.alone svg{max-width:780px;margin:0 auto}
 .choice{fill:var(--card);stroke:var(--soft);stroke-width:2}.choice.within{stroke:var(--c0)}
 .choice.won{fill:var(--pass);stroke:var(--pass)}.whisker.within{stroke:var(--c0)}.whisker.outside{stroke:var(--soft)}
 .whisker.won{stroke:var(--pass)}svg .name.outside{fill:var(--soft)}svg .name.won{fill:var(--pass);font-weight:600}

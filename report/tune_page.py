@@ -27,7 +27,7 @@ NOTE = (
 def render_tune_html(document: TuneDocument) -> str:
     """The page: the decision, the picture, the table, and how to make the winner once more."""
     title, ships = f"The network for {document.device}", document.winner is not None
-    picture = tag("div", tag("h3", "Accuracy against latency"), draw_search(document), class_="card")
+    picture = tag("div", tag("h3", "Accuracy against latency"), draw_search(document), class_="card alone")
     steps = join(tag("h2", "Step by step"), tag("pre", "\n".join(document.steps))) if document.steps else None
     return render_page(
         title,
