@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
+BLOCK = 64  # pixels
 LONGEST = 16  # times the short side: of a longer frame only the middle is looked at, before it is resized
 
 
@@ -21,17 +22,38 @@ def sample_frames(total: int, frames: int, stride: int, views: int) -> tuple[tup
     return tuple(tuple((start + step * stride) % total for step in range(frames)) for start in starts)
 
 
-def resize_and_crop(frame: Frame, size: int) -> Frame:
-    """Uint8 RGB (height, width, 3) -> (size, size, 3): short side to `size` (OpenCV bilinear), centre crop."""
-    frame = _cut_ribbon(frame)
-    height, width = frame.shape[:2]
-    scale = size / min(height, width)
+def resize_and_crop(frame: Frame, size: int, whole: tuple[int, int] | None = None) -> Frame:
+    """Uint8 RGB (height, width, 3) -> (size, size, 3): short side to `size` (OpenCV bilinear), centre crop.
+
+    `whole` is the height and width of the frame of which only `find_seen` is given.
+    """
+    frame = frame if whole else _cut_ribbon(frame)
+    height, width = whole or frame.shape[:2]
+    target_height, target_width = _resized(height, width, size)
     if min(height, width) != size:
-        target = (int(width * scale + 0.5), int(height * scale + 0.5))
-        frame = cv2.resize(frame, target, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        height, width = frame.shape[:2]
-    top, left = (height - size) // 2, (width - size) // 2
+        across, down = target_width / width, target_height / height
+        frame = cv2.resize(frame, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    top, left = (target_height - size) // 2, (target_width - size) // 2
     return frame[top : top + size, left : left + size]
+
+
+def find_seen(height: int, width: int, size: int) -> tuple[int, int]:
+    """The rows and columns of a frame, from its first on, beyond which `resize_and_crop` does not look."""
+    if max(height, width) > LONGEST * min(height, width):
+        return height, width
+    target_height, target_width = _resized(height, width, size)
+    return _find_end(height, target_height, size), _find_end(width, target_width, size)
+
+
+def _resized(height: int, width: int, size: int) -> tuple[int, int]:
+    scale = size / min(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def _find_end(length: int, target: int, size: int) -> int:
+    """The end of what the crop sees of a side, on a border between blocks of pixels that are converted together."""
+    last = ((target - size) // 2 + size) * length / target + 2  # and the neighbour that bilinear resizing takes in
+    return min(length, -(-int(last + 1) // BLOCK) * BLOCK)
 
 
 def _cut_ribbon(frame: Frame) -> Frame:

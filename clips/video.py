@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from ..core.errors import ClipError, ClipNotFoundError, DualExportError
 from ..core.reading import FileKind
 from ..core.versions import version_numbers
-from .preprocess import Frame, resize_and_crop
+from .preprocess import BLOCK, Frame, find_seen, resize_and_crop
 
 QUARTER_TURN = 90  # degrees
 MAX_PIXELS = 40_000_000  # of a frame; 8K video has 35 million
 FRAME_THREADS_PIXELS = 10_000_000  # above, a frame a thread in flight would take gigabytes
+MOST_SEEN = 0.9  # of a frame's pixels, for the others to be left out before it is converted
+PLANES = version_numbers(av.__version__) >= (18,)  # of any place in memory are a frame to this PyAV
 # of a conversion to RGB: starting more costs more than they save; earlier versions of PyAV have but one
-ONE_THREAD: dict[str, Any] = {"threads": 1} if version_numbers(av.__version__) >= (18,) else {}
+ONE_THREAD: dict[str, Any] = {"threads": 1} if PLANES else {}
 MAX_FRAMES = 20_000_000  # 92 hours at 60 frames a second
 VIDEO = FileKind(
     "a readable video",
@@ -165,11 +167,28 @@ def _read_counting(path: Path, wanted: Sequence[int], size: int) -> dict[int, Fr
 def to_upright(frame: VideoFrame, size: int) -> Frame:
     """To upright RGB of the clip's size; the display matrix counts its angle counter-clockwise, as rot90 does."""
     require_size(frame.width, frame.height)
-    pixels = convert_to_rgb(frame)
     turns, rest = divmod(round(frame.rotation), QUARTER_TURN)
     if rest:
         raise av.error.InvalidDataError(0, f"it is to be shown rotated by {frame.rotation} degrees")
-    return resize_and_crop(np.ascontiguousarray(np.rot90(pixels, turns)), size)
+    rows, columns = find_seen(frame.height, frame.width, size)
+    if not turns and rows * columns < MOST_SEEN * frame.height * frame.width and _can_be_cut(frame):
+        return resize_and_crop(convert_to_rgb(_cut(frame, rows, columns)), size, (frame.height, frame.width))
+    return resize_and_crop(np.ascontiguousarray(np.rot90(convert_to_rgb(frame), turns)), size)
+
+
+def _can_be_cut(frame: VideoFrame) -> bool:
+    """True where each block of 2 x 2 pixels is converted for itself, and PyAV takes planes as they lie there."""
+    return PLANES and frame.format.name == "yuv420p" and not frame.height % 2 and not frame.width % BLOCK
+
+
+def _cut(frame: VideoFrame, rows: int, columns: int) -> VideoFrame:
+    """The first rows and columns of a frame, without a copy."""
+    flat = [np.frombuffer(plane, np.uint8) for plane in frame.planes]  # type: ignore[call-overload]  # it is a buffer
+    luma, *chroma = (one.reshape(-1, plane.line_size) for one, plane in zip(flat, frame.planes, strict=True))
+    planes = [luma[:rows, :columns], *(one[: rows // 2, : columns // 2] for one in chroma)]
+    cut = VideoFrame.from_dlpack(planes, format="yuv420p", width=columns, height=rows)
+    cut.colorspace, cut.color_range = frame.colorspace, frame.color_range
+    return cut
 
 
 def convert_to_rgb(frame: VideoFrame) -> Frame:

@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import VideoFrame
 from conftest import NANO_CLIP
 from dualexport.clips import video as decoding
-from dualexport.clips.preprocess import resize_and_crop
+from dualexport.clips.preprocess import find_seen, resize_and_crop
 from dualexport.clips.source import ClipSource
 from dualexport.clips.synthetic import render_pattern, write_video
 from dualexport.core.errors import ClipError
@@ -122,3 +122,18 @@ def test_a_transport_stream_of_two_sizes_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.ts").write_bytes(b"".join(parts))
     clip = next(iter(ClipSource(tmp_path / "x.ts", NANO_CLIP)))
     assert clip.data.shape == (16, 224, 224, 3)
+
+
+@pytest.mark.parametrize("size", [224, 64])
+@pytest.mark.parametrize(
+    ("height", "width"), [(1080, 1920), (720, 1280), (480, 640), (1920, 1088), (360, 640), (578, 1024), (340, 256)]
+)
+def test_what_the_crop_does_not_see_is_left_out_and_no_pixel_changes(height: int, width: int, size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height * 3 // 2, width), np.uint8)
+    for colorspace, color_range in ((2, 0), (1, 1), (5, 2)):
+        frame = av.VideoFrame.from_ndarray(noise, format="yuv420p")
+        frame.colorspace, frame.color_range = colorspace, color_range
+        expected = resize_and_crop(frame.to_ndarray(format="rgb24"), size)
+        np.testing.assert_array_equal(decoding.to_upright(frame, size), expected)
+    rows, columns = find_seen(height, width, size)
+    assert (rows < height, columns < width) == (height > 1.3 * width, width > 1.3 * height)
