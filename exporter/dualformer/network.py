@@ -269,11 +269,6 @@ class SelectionOutputs(nn.Module):
         return self.cls_head(pooled), kept
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of trainable values in `module`."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def count_macs(config: DualFormerConfig) -> int:
     """Multiply-accumulates of one clip (one view), counted by running the network on shapes alone."""
     with torch.device("meta"), torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import GOLDEN
 from dualexport.core.choices import ModelSize
-from dualexport.exporter.dualformer.network import CONFIGS, DualFormer, count_macs, count_parameters
+from dualexport.exporter.dualformer.network import CONFIGS, DualFormer, count_macs
 from dualexport.exporter.folding.fold import fold
 from golden import recipe
 
@@ -70,7 +70,7 @@ def test_parameters_and_macs_are_the_published_ones(size: ModelSize) -> None:
     parameters, macs_of_four_views = PUBLISHED[size]
     with torch.device("meta"):
         backbone = DualFormer(CONFIGS[size]).backbone
-    assert count_parameters(backbone) == pytest.approx(parameters, rel=0.01)
+    assert sum(one.numel() for one in backbone.parameters()) == pytest.approx(parameters, rel=0.01)
     assert 4 * count_macs(CONFIGS[size]) == pytest.approx(macs_of_four_views, rel=0.01)
 
 
