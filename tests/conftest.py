@@ -41,7 +41,7 @@ guard = PythonGuard()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = f"show the CPU seconds of tests, and fail where one not marked slow takes over {MOST_CPU_SECONDS:g}"
+    text = f"show the CPU seconds of tests by folder, and those not marked slow that take over {MOST_CPU_SECONDS:g}"
     parser.addoption("--cost", action="store_true", help=text)
 
 
