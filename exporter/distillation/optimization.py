@@ -21,7 +21,7 @@ SLOWEST = 0.99  # of the moving average: what it keeps of itself in a step
 
 def normalize(clips: Array, device: torch.device | str = "cpu") -> Tensor:
     """Uint8 (batch, frames, size, size, 3) -> float32 (batch, 3, frames, size, size); float32 input stays."""
-    tensor = torch.from_numpy(np.ascontiguousarray(clips)).to(device)
+    tensor = torch.from_numpy(np.array(clips)).to(device)
     if tensor.dtype != torch.uint8:
         return tensor
     values = Preprocessing()
