@@ -9,7 +9,8 @@ from .axis import Axis, linear_axis
 from .charts import CHARACTER, WIDTH, draw_axes, frame_picture
 from .markup import Markup, tag
 
-HEIGHT, BOTTOM, TOP = 420.0, 352.0, 44.0
+HEIGHT, BOTTOM, TOP, LEFT = 400.0, 352.0, 44.0, 66.0
+EDGE = BOTTOM - 24  # of what has no accuracy
 LINE = 12.0  # height of a name
 RADIUS = 5.0
 
@@ -46,7 +47,7 @@ def draw_choices(choices: Sequence[Choice], limits: Limits, x_title: str) -> Mar
     ys = [value for one in known for value in (one.low, one.high)] + ([limits.y] if limits.y is not None else [])
     x = linear_axis(xs, 64, WIDTH - 24, from_zero=True)
     y = linear_axis(ys or [0.0, 100.0], BOTTOM - 14, TOP)
-    places = [_Place(one, x.at(one.x), y.at(one.y) if one.y is not None else BOTTOM - 4) for one in choices]
+    places = [_Place(one, x.at(one.x), y.at(one.y) if one.y is not None else EDGE) for one in choices]
     marks = [*_draw_budget(x, y, limits), _draw_front(places)]
     marks += [mark for place in places for mark in place.draw(y)]
     marks += [name.draw() for name in place_names(places)]
@@ -108,7 +109,7 @@ def place_names(places: Sequence[_Place]) -> list[Name]:
             Name(text, left, place.y - LINE / 2 + shift, place.style)
             for shift in (0.0, -LINE, LINE, -2 * LINE, 2 * LINE, -3 * LINE, 3 * LINE)
             for left in (place.x + 10, place.x - 10 - wide)
-            if left >= 0 and left + wide <= WIDTH
+            if left >= LEFT and left + wide <= WIDTH
         ]
         free = [one for one in tried if not any(one.overlaps(other) for other in (*names, *taken))]
         names.append((free or tried or [Name(text, max(0.0, WIDTH - wide), place.y, place.style)])[0])
