@@ -4,7 +4,8 @@ Usage: python benchmarks/tune.py WORK --clips LABELLED --calibration CALIBRATION
 
 Makes both demo networks in FP32, FP16 and INT8 (free and all layers) in the folder WORK, estimates their latency by
 plans, and asks all of them about all videos, with the time that takes. Then it searches once for each random budget,
-with these answers, and counts what it asked. WORK keeps everything: the same command prints the same again.
+with these answers, and counts what it asked. WORK keeps everything: the same command prints
+the same again; times are right where it was new, since an answer that is known takes none.
 """
 
 from __future__ import annotations
