@@ -34,7 +34,7 @@ def tune(
         typer.Option(metavar="SELECTIONS", help="Also with these token selections: T0:0.5; may be repeated."),
     ] = None,
     frames: Annotated[
-        list[int] | None, typer.Option(min=1, help="Also with clips of fewer frames; may be repeated.")
+        list[int] | None, typer.Option(min=1, max=256, help="Also with clips of fewer frames; may be repeated.")
     ] = None,
     distill: Annotated[
         list[float] | None,

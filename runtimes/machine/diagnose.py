@@ -16,7 +16,7 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 # CUDA's release notes: the oldest Linux driver of a CUDA generation. A Jetson's driver comes with its JetPack.
 OLDEST_DRIVER = {12: 525, 13: 580}
 NEEDED_BY: Mapping[str, tuple[str, ...]] = {
-    "torch": ("onnx", "tune"),
+    "torch": ("onnx", "tune", "distill"),
     "onnxruntime": ("onnx", "int8", "fp8", "tune"),
     "onnxscript": ("onnx", "tune"),
     "onnxsim": ("onnx", "tune"),
@@ -37,6 +37,7 @@ COMMANDS = (
     "predict",
     "bench",
     "tune",
+    "distill",
     "stream",
     "trt",
     "bundle",
