@@ -134,7 +134,7 @@ def _draw_front(places: Sequence[_Place]) -> Markup:
         if not best or place.y < best[-1].y:
             best.append(place)
     points = []
-    for before, after in zip(best, [*best[1:], None], strict=True):
+    for before, after in zip(best, [*best[1:], None], strict=False):
         points.append(f"{before.x:.1f},{before.y:.1f}")
         if after is not None:
             points.append(f"{after.x:.1f},{before.y:.1f}")

@@ -80,6 +80,12 @@ def test_where_nothing_holds_the_budget_each_of_the_nearest_says_what_it_misses(
     assert "Nothing holds the budget" in list(outline_search(document))[-1]
 
 
+def test_the_page_of_a_search_that_asked_nothing_is_drawn_too() -> None:
+    document = make_document(1.0, 0.01)
+    assert document.asked == 0
+    assert "Nothing holds the budget" in render_tune_html(document)
+
+
 class Tags(HTMLParser):
     """Counts the elements of a page, and the texts of its picture."""
 
