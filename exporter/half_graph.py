@@ -8,7 +8,7 @@ left to decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -31,9 +31,26 @@ def halve_graph(model: ModelProto, dividing_behind: Collection[str] = ()) -> Mod
     half.CopyFrom(model)
     statistics = _divide_behind(half, dividing_behind)
     half = onnx.shape_inference.infer_shapes(half, strict_mode=True)
-    single = {node.name for node in half.graph.node if IN_FLOAT32.fullmatch(node.name)}
-    _Halving(half, single | statistics).apply()
+    single = {node.name for node in half.graph.node if IN_FLOAT32.fullmatch(node.name)} | statistics
+    _Halving(half, single | _views_read_by(single, half.graph.node)).apply()
     return onnx.shape_inference.infer_shapes(half, strict_mode=True)
+
+
+def _views_read_by(single: Collection[str], nodes: Sequence[NodeProto]) -> set[str]:
+    """The squeezes and unsqueezes that only the nodes `single` read: one cast before them then serves all readers.
+
+    Scores are compared with each other in two views. With a cast behind each view the two may differ, as a runtime
+    that computes in float32 may round before the one and not before the other; then fewer frames are kept than asked.
+    """
+    readers: dict[str, set[str]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.name)
+    views: set[str] = set()
+    for node in reversed(nodes):
+        if node.op_type in ("Squeeze", "Unsqueeze") and readers.get(node.output[0], {""}) <= {*single, *views}:
+            views.add(node.name)
+    return views
 
 
 def _divide_behind(model: ModelProto, layers: Collection[str]) -> set[str]:

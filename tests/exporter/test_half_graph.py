@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from dualexport.clips.synthetic import render_pattern
 from dualexport.core.choices import InputType, ModelSize, Precision
@@ -49,6 +50,19 @@ def test_half_computes_the_same_and_keeps_the_same_tokens(pair: tuple[Path, Path
     np.testing.assert_array_equal(found["kept_frames"], expected["kept_frames"])
 
 
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"])
+def test_as_many_frames_are_kept_however_a_runtime_rounds(pair: tuple[Path, Path], level: str) -> None:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(pair[1], options)
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        (kept,) = session.run(["kept_frames"], {"clip": random.integers(0, 256, (1, 16, 224, 224, 3), np.uint8)})
+        assert kept[0].tolist() == sorted(set(kept[0].tolist()) & set(range(8)))
+        assert len(kept[0]) == 4
+
+
 def test_casts_are_added_and_rows_are_standardized_behind_the_product_where_that_was_asked_for(
     pair: tuple[Path, Path],
 ) -> None:
@@ -77,7 +91,9 @@ def test_sums_stay_in_float32_and_all_else_is_half(pair: tuple[Path, Path]) -> N
         *(f"blocks.{stage}.{block}.attn.attend.softmax/Softmax" for stage in range(4) for block in range(2)),
         *(f"{layer}/{name}" for layer in DIVIDING for name in STATISTICS),
         "network/ReduceMean",
+        "time_score_predictor.0.score_network/Squeeze",
         "time_score_predictor.0/ReduceMax",
+        "time_score_predictor.0/Unsqueeze_2",
     }
     wide = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     assert wide == {"standardize.square", "standardize.epsilon"}
