@@ -19,6 +19,7 @@ from dualexport.core.types import Preprocessing
 from dualexport.exporter import onnx_export
 from dualexport.exporter.checkpoint import build_random_network
 from dualexport.exporter.dualformer.network import CONFIGS, DualFormer
+from dualexport.exporter.tracing import trace_network
 from dualexport.runtimes.tensorrt.cuda import open_cuda
 from hypothesis import settings
 from support.cli import succeed
@@ -107,7 +108,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
 def shared_traces(shared: SharedFolders) -> Iterator[None]:
     """Each network is traced once for given options, whichever tests export it; tracing is most of an export."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(onnx_export, "trace_network", SharedTraces(shared.common / "traces", onnx_export.trace_network))
+        patched.setattr(onnx_export, "trace_network", SharedTraces(shared.common / "traces", trace_network))
         yield
 
 

@@ -59,6 +59,7 @@ class Workshop:
         choice = candidate.network.choice
         if not choice.distilled:
             return candidate
+        assert self.lessons is not None, "asked for before anything is made"
         key = digest([candidate.network.weights.sha256, choice.selections, self._list_stamps(candidate, self.lessons)])
         path = self.root / f"{candidate.network.name}-{key[:KEY_LENGTH]}.safetensors"
         if not is_file(path):

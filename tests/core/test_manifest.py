@@ -14,7 +14,6 @@ from dualexport.core.errors import ManifestError
 from dualexport.core.files import hash_file
 from dualexport.core.manifest import (
     Manifest,
-    Weights,
     check_artifact,
     find_manifest,
     open_manifest,
@@ -22,7 +21,7 @@ from dualexport.core.manifest import (
     write_manifest,
 )
 from dualexport.core.selection import parse_selections
-from dualexport.core.types import Artifact, Preprocessing, TensorSpec
+from dualexport.core.types import Artifact, Preprocessing, TensorSpec, Weights
 from dualexport.exporter.dualformer.token_grids import list_selected_grids
 
 

@@ -52,11 +52,11 @@ def stop_at(step: int, error: type[BaseException] = Killed) -> Progress:
     return progress
 
 
-def stop_in(task: str) -> Progress:
+def stop_in(begun: str) -> Progress:
     """A progress that ends the run when a task begins."""
 
-    def progress(begun: str, done: int = 0, total: int | None = None) -> None:  # noqa: ARG001
-        if begun.startswith(task):
+    def progress(task: str, done: int = 0, total: int | None = None) -> None:  # noqa: ARG001
+        if task.startswith(begun):
             raise Killed
 
     return progress

@@ -31,7 +31,7 @@ def network(nano: DualFormer) -> Network:
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The operator set of each tracing."""
     opsets: list[int] = []
-    trace = onnx_export.trace_network
+    trace = onnx_export.trace_network  # type: ignore[attr-defined] # shared by all tests
 
     def count(*arguments: Any) -> Any:
         opsets.append(arguments[3])

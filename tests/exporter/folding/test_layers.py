@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dualexport.exporter.dualformer.network import HEAD_DIM
 from dualexport.exporter.folding import layers
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ def test_attention_holds_few_scores_at_a_time_and_gives_the_same_values(monkeypa
     monkeypatch.setattr(layers, "MOST_SCORES", 1000)
     torch.testing.assert_close(attend(query, key, value, QUERIES, KEYS), whole)
     assert max(held) <= 1000
-    assert sum(held) == QUERIES * KEYS * SEQUENCES * (WIDTH // layers.HEAD_DIM)
+    assert sum(held) == QUERIES * KEYS * SEQUENCES * (WIDTH // HEAD_DIM)
 
 
 def test_traced_attention_is_one_product_of_all_queries(monkeypatch: pytest.MonkeyPatch) -> None:
