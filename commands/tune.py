@@ -11,10 +11,7 @@ from ..core.choices import DeviceName, Place, Precision, Runtime
 from . import console
 from .options import MOST_BATCH, Json, Labels, Views
 
-EPILOG = (
-    "Example:\n\n"
-    "dualexport tune --clips videos/labels.csv --calibration calibration --place all --seconds 0.5 --max-drop 9 -o best"
-)
+EPILOG = "Example:\n\ndualexport tune --clips videos/labels.csv --max-drop 9 --seconds 0.5 -o best"
 MOST_MS = 1e6
 
 

@@ -133,7 +133,7 @@ def test_what_the_crop_does_not_see_is_left_out_and_no_pixel_changes(height: int
     for colorspace, color_range in ((2, 0), (1, 1), (5, 2)):
         frame = av.VideoFrame.from_ndarray(noise, format="yuv420p")
         frame.colorspace, frame.color_range = colorspace, color_range
-        expected = resize_and_crop(frame.to_ndarray(format="rgb24"), size)
+        expected = resize_and_crop(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), size)
         np.testing.assert_array_equal(decoding.to_upright(frame, size), expected)
     rows, columns = find_seen(height, width, size)
     assert (rows < height, columns < width) == (height > 1.3 * width, width > 1.3 * height)

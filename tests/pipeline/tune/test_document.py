@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 
 from dualexport.core.choices import Place, Precision
-from dualexport.core.manifest import Weights
-from dualexport.core.types import Preprocessing
+from dualexport.core.types import Preprocessing, Weights
 from dualexport.pipeline.placement import Target
 from dualexport.pipeline.tune.candidates import Candidate, Form, NetworkChoice, Sources, TunedNetwork
 from dualexport.pipeline.tune.document import Found, Question, document_search
