@@ -69,6 +69,12 @@ def tune(
     place: Annotated[
         list[Place] | None, typer.Option(help="Layers in 8 bits; may be repeated. Default: free, device and all.")
     ] = None,
+    target_agreement: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.0, max=1.0, metavar="SHARE", help="Also with the worst layers kept out of 8 bits; may be repeated."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Clips an inference.")] = 1,
     cascade: Annotated[
         bool,
@@ -121,6 +127,7 @@ def tune(
         train=None if train is None else ClipsOf(train),
         precisions=tuple(precision or ()),
         places=tuple(place or Place),
+        target_agreements=tuple(target_agreement or ()),
         calibration=None if calibration is None else ClipsOf(calibration),
         labels=labels,
         batch=batch,

@@ -14,6 +14,7 @@ from ..core.manifest import Manifest, find_manifest
 from ..core.reporter import Notify, Progress, Reporter, no_notes, no_progress
 from ..core.runner import Runner
 from ..core.types import Clip
+from .cascade import CHEAP, has_cascade
 from .clips import Clips, generate_clips
 from .runners import choose_artifact, open_artifact, open_network
 
@@ -63,6 +64,9 @@ def bundle(
     if choose(Reference, options.reference, "reference") not in (Reference.TORCH, Reference.ONNX):
         raise OptionError("expected outputs are what a bundle makes", fix="choose --reference torch or onnx")
     manifest, reporter = find_manifest(None if folder is None else Path(folder)), Reporter(progress, notify)
+    if has_cascade(manifest.folder):
+        cheap = manifest.folder / CHEAP
+        reporter.note(f"a bundle holds one network, here the dear one of a cascade: bundle {cheap} besides")
     path = Path(output or f"{manifest.name}.tar.gz")
     if not is_bundle(path):
         raise OptionError(f"{path} does not end in {' or '.join(SUFFIXES)}", fix="correct --output")

@@ -69,15 +69,21 @@ class TunedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The precision of a file, and for 8 bits the layers that have them and the precision around them."""
+    """The precision of a file, and for 8 bits the layers that have them and the precision around them.
+
+    With `agreement` the worst layers are kept out of 8 bits until the best class agrees with FP32 on that share of
+    clips.
+    """
 
     precision: Precision
     target: Target | None = None
     base: Precision = Precision.FP16
+    agreement: float | None = None
 
     @property
     def name(self) -> str:
-        return self.precision.value if self.target is None else f"{self.precision.value}-{self.target.name}"
+        target = () if self.target is None else (self.target.name,)
+        return "-".join((self.precision.value, *target, *(() if self.agreement is None else (f"{self.agreement:g}",))))
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -85,7 +91,9 @@ class Form:
         if self.target is None:
             return ()
         option = "--device" if self.target.place is Place.DEVICE else "--place"
-        return (option, self.target.name, *(("--base", self.base.value) if self.base is not Precision.FP16 else ()))
+        base = ("--base", self.base.value) if self.base is not Precision.FP16 else ()
+        kept = () if self.agreement is None else ("--target-agreement", f"{self.agreement:g}")
+        return (option, self.target.name, *base, *kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +185,16 @@ def list_candidates(networks: Sequence[TunedNetwork], forms: Sequence[Form], bat
 
 
 def list_forms(
-    precisions: Sequence[Precision], places: Sequence[Place], device: str | None, base: Precision
+    precisions: Sequence[Precision],
+    places: Sequence[Place],
+    agreements: Sequence[float],
+    device: str | None,
+    base: Precision,
 ) -> tuple[Form, ...]:
-    """Each precision, 8 bits with every placement that there is for the device, around layers in `base`."""
+    """Each precision, 8 bits with every placement that there is for the device, around layers in `base`.
+
+    For each of `agreements` also all layers but the worst.
+    """
     forms = [Form(precision) for precision in precisions if not precision.is_eight_bit]
     for precision in (one for one in precisions if one.is_eight_bit):
         for place in places:
@@ -187,4 +202,6 @@ def list_forms(
                 forms.append(Form(precision, Target.choose(place, None, base), base))
             elif device is not None:
                 forms.append(Form(precision, Target.choose(place, device, base), base))
+        every = Target.choose(Place.ALL, None, base)
+        forms += [Form(precision, every, base, agreement) for agreement in agreements]
     return tuple(forms)

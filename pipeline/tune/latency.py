@@ -51,13 +51,14 @@ def estimate_latencies(
     for number, one in enumerate(candidates):
         reporter("estimating candidates", number, len(candidates))
         sha256 = workshop.export(one).artifact_of("onnx", one.form.base).sha256
-        key = f"estimate {device.value} {library_version()} {sha256} {one.form.name} {one.batch}"
+        layers = one.form.name if one.form.agreement is None else f"{one.form.name} {workshop.stamp(one)}"
+        key = f"estimate {device.value} {library_version()} {sha256} {layers} {one.batch}"
         known = journal.find_number(key)
         if known is None:
             try:
                 with workshop.draft(one) as path:
                     known = estimate(plan_onnx(path, one.batch), DEVICES[device]).total_ms
-            except (PlanError, QuantizationError) as error:
+            except (ParityError, PlanError, QuantizationError) as error:
                 left_out[one.name] = str(error)
                 continue
             journal.add_number(key, known)

@@ -30,7 +30,8 @@ class TuneOptions:
     Candidates are all `checkpoints` (without any: the demo model, whole and with half of its frames), as they are, with
     each of `selections`, and with clips of each number of `frames`; also keeping each share of the frames in `distill`,
     which those that could win learn from the videos `train`; in each of `precisions`, by default all that the device
-    has; 8 bits in each of `places`, calibrated on `calibration`. `device` is one of the table, whose latency is
+    has; 8 bits in each of `places`, and for each of `target_agreements` in all layers but the worst, calibrated on
+    `calibration`. `device` is one of the table, whose latency is
     estimated, or "here", where `runtime` is measured for `seconds` a candidate. `latency_ms` is of one inference of
     `batch` clips, `max_drop` in points of accuracy against the first checkpoint in FP32; one of both is needed. With
     `cascade` two networks as one are candidates too, whose latency is a mean. `labels` are class names. `workers`
@@ -48,6 +49,7 @@ class TuneOptions:
     train: Clips | None = None
     precisions: Sequence[Precision | str] = ()
     places: Sequence[Place | str] = tuple(Place)
+    target_agreements: Sequence[float] = ()
     calibration: Clips | None = None
     labels: Path | str | None = None
     batch: int = 1
@@ -112,6 +114,8 @@ def _check(options: TuneOptions, device: DeviceName | None, runtime: Runtime) ->
         raise OptionError(f"a drop of {options.max_drop:g} points", fix="give points of accuracy: 1 is 1%")
     if options.distill and options.train is None:
         raise OptionError("there is nothing to distil from", fix="give --train, other videos than --clips")
+    if not all(0 < one <= 1 for one in options.target_agreements):
+        raise OptionError("an agreement is a share of clips", fix="give numbers above 0, up to 1")
     if runtime is Runtime.TORCH:
         raise OptionError("the PyTorch network is no candidate", fix="choose onnx or tensorrt")
     if device is not None and runtime is Runtime.TENSORRT:
@@ -162,4 +166,5 @@ def _choose_forms(
         raise OptionError("FP8 is for GPUs", fix="leave fp8 out, or name a device that has it")
     places = tuple(choose(Place, one, "place") for one in options.places)
     placed = device or (None if on_cpu else HERE)
-    return list_forms(precisions, places, placed, Precision.FP32 if on_cpu else Precision.FP16)
+    base = Precision.FP32 if on_cpu else Precision.FP16
+    return list_forms(precisions, places, tuple(dict.fromkeys(options.target_agreements)), placed, base)

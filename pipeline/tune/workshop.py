@@ -98,7 +98,13 @@ class Workshop:
                 link_calibration(measured, candidate.form.precision, staging)
         form = candidate.form
         device = target.name if target.place is Place.DEVICE else None
-        options = QuantizeOptions(base=form.base, place=target.place, device=device, precision=form.precision)
+        options = QuantizeOptions(
+            base=form.base,
+            place=target.place,
+            device=device,
+            precision=form.precision,
+            target_agreement=form.agreement,
+        )
         quantize(folder, self.calibration, options, progress=self.reporter.progress, notify=self.reporter.note)
         found = read_manifest(folder)
         return found, _find_file(found, candidate)
@@ -117,11 +123,12 @@ class Workshop:
     def draft(self, candidate: Candidate) -> Iterator[Path]:
         """A graph like the finished file to plan, before any calibration: of 8 bits with made-up scales.
 
-        Raises QuantizationError where no layer is worth 8 bits there.
+        Where clips decide which layers have 8 bits, it is the finished file. Raises QuantizationError where no layer is
+        worth 8 bits there, or none may have them.
         """
         manifest, target = self.export(candidate), candidate.form.target
-        if target is None:
-            yield _find_file(manifest, candidate).path
+        if target is None or candidate.form.agreement is not None:
+            yield self.make(candidate)[1].path
             return
         import onnx
 
@@ -157,8 +164,12 @@ class Workshop:
 
     def _find_folder(self, candidate: Candidate, manifest: Manifest) -> Path:
         """The folder of a file in 8 bits; its end says what it is calibrated on."""
-        measured = digest(self._list_stamps(candidate, self.calibration))[:KEY_LENGTH]
-        return manifest.folder.with_name(f"{manifest.folder.name}.{candidate.form.name}-{measured}")
+        return manifest.folder.with_name(f"{manifest.folder.name}.{candidate.form.name}-{self.stamp(candidate)}")
+
+    def stamp(self, candidate: Candidate) -> str:
+        """What a file in 8 bits is calibrated on: the clips, and whether some of them are held out."""
+        clips = self._list_stamps(candidate, self.calibration)
+        return digest([*clips, "held out"] if candidate.form.agreement is not None else clips)[:KEY_LENGTH]
 
     def _list_stamps(self, candidate: Candidate, clips: Clips | None) -> list[Any]:
         """The clips as they are now."""

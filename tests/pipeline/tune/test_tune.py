@@ -30,7 +30,7 @@ from dualexport.pipeline.tune.winner import Made, write_cascade
 from support.cli import run
 from support.shared import SharedFolders
 
-MILLISECONDS = {"fp32": 40.0, "fp16": 20.0}
+MILLISECONDS = {"fp32": 40.0, "fp16": 20.0, "int8-all-0.5": 10.0}
 OPTIONS = dx.TuneOptions(device="agx-orin", latency_ms=30.0, max_drop=60.0, precisions=("fp32", "fp16"))
 
 
@@ -103,6 +103,16 @@ def test_another_budget_reuses_everything(place: Place, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+def test_as_many_layers_stay_out_of_8_bits_as_clips_ask_for(place: Place) -> None:
+    eight = {"precisions": ("fp32", "int8"), "places": (), "target_agreements": (0.5,)}
+    found = place.tune(**eight, calibration=dx.Clips(place.root / "videos"), latency_ms=7.0)
+    assert found.winner == "dualformer-demo-T0_0.5.int8-all-0.5"
+    assert found.document.steps[1].endswith("--place all --target-agreement 0.5")
+    assert found.artifact is not None
+    assert found.artifact.precision is Precision.INT8
+
+
+@pytest.mark.slow
 def test_where_nothing_holds_the_budget_the_command_ends_with_1(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +148,9 @@ def test_a_cascade_is_a_folder_like_any_other(place: Place, capsys: pytest.Captu
         assert isinstance(both, CascadeRunner)
         feeds = {both.inputs[0].name: clip}
         np.testing.assert_array_equal(both.infer(feeds)["logits"], alone.infer(feeds)["logits"])
+    notes: list[str] = []
+    dx.bundle(folder, place.root / "dear.tar.gz", options=dx.BundleOptions(reference="onnx"), notify=notes.append)
+    assert any("cascade" in note and "cheap" in note for note in notes)
     code, out, _ = run(capsys, "predict", folder, place.root / "videos", "--views", 1, "--json")
     assert (code, len(json.loads(out)["predictions"])) == (0, 8)
 
