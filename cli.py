@@ -33,7 +33,7 @@ from .commands import (
     tune,
     verify,
 )
-from .core.errors import DualExportError
+from .core.errors import DualExportError, was_interrupted
 
 NAME = "dualexport"
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit codes, as a shell has them for SIGINT and SIGPIPE
@@ -170,6 +170,10 @@ def _run_command(arguments: list[str]) -> int:
             command.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code
+    except Exception as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
+        raise
     return 0
 
 

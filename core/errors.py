@@ -167,3 +167,11 @@ class StreamError(DualExportError):
 
 class StreamNotFoundError(StreamError, FileNotFoundError):
     """A video file that is not there."""
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """True where a library made an error of its own of the interruption that it was stopped by."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found is not None

@@ -14,7 +14,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from ..core.errors import ExportError
+from ..core.errors import ExportError, was_interrupted
 
 INPUT = "clip"
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
@@ -40,6 +40,8 @@ def trace_network(network: nn.Module, example: Tensor, outputs: Sequence[str], o
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt from error
         raise ExportError(
             f"PyTorch {torch.__version__} could not trace the network: {str(error).splitlines()[0]}",
             fix="install the versions in constraints.txt",

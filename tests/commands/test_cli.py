@@ -267,7 +267,7 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
         time.sleep(1)  # into the tracing
         os.kill(process.pid, signal.SIGINT)
         rest = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
 

@@ -278,7 +278,8 @@ def test_layers_placed_for_a_device_are_estimated_faster_there(copy: Path, capsy
     assert code == 0
     assert placement["placed_ms"] < placement["rest_ms"]
     assert not [name for name in placement["layers"] if name.startswith("blocks.3.")]
-    assert all((gain["saved_ms"] > 0) == gain["chosen"] for gain in placement["gains"])
+    least = 0.001 * placement["rest_ms"]
+    assert all((gain["saved_ms"] >= least) == gain["chosen"] for gain in placement["gains"])
     models = [copy / f"dualformer-n.{precision}.onnx" for precision in ("fp16", "int8")]
     (verdict,) = json.loads(run(capsys, "plan", *models, "--device", "orin-nano", "--json")[1])["verdicts"]
     assert verdict["speedup"] == pytest.approx(placement["rest_ms"] / placement["placed_ms"])

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator
 
 import pytest
-from dualexport.core.errors import CudaError, DualExportError
+from dualexport.core.errors import CudaError, DualExportError, was_interrupted
 
 
 def list_errors(base: type[DualExportError] = DualExportError) -> Iterator[type[DualExportError]]:
@@ -26,3 +26,16 @@ def test_an_error_pickles_with_its_fix_and_code(kind: type[DualExportError]) -> 
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.fix) == (kind, "no memory", "free some")
     assert getattr(copy, "code", None) == getattr(error, "code", None)
+
+
+def test_an_interruption_is_found_behind_what_a_library_made_of_it() -> None:
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise AttributeError("half imported")  # noqa: B904  # a library that trips while it cleans up
+    except AttributeError as error:
+        made = DualExportError("could not trace", fix="install another")
+        made.__cause__ = error
+    assert was_interrupted(made)
+    assert not was_interrupted(DualExportError("could not trace", fix="install another"))

@@ -45,7 +45,7 @@ def test_a_whole_machine_needs_nothing() -> None:
         (
             "torch",
             {"requirements": [Requirement("torch", "2.9", "export", None), *WHOLE.requirements[2:]]},
-            ("onnx", "tune"),
+            ("onnx", "tune", "distill"),
         ),
         ("TensorRT", {"tensorrt": None}, ("trt", "plan")),
         ("TensorRT", {"tensorrt": "8.6.2"}, ("trt", "plan")),
