@@ -73,7 +73,7 @@ def make_table(work: Path, clips: Clips, calibration: Clips, device: DeviceName)
     """Make all files, and ask them about all videos."""
     reporter = Reporter(note=print)
     networks = list_networks([NetworkChoice(), NetworkChoice(selections="T0:0.5")], None, reporter)
-    forms = list_forms(PRECISIONS, (Place.FREE, Place.ALL), None, Precision.FP16)
+    forms = list_forms(PRECISIONS, (Place.FREE, Place.ALL), (), None, Precision.FP16)
     candidates = {one.name: one for one in list_candidates(networks, forms, 1)}
     sources = {network.name: clips.open(network.preprocessing) for network in networks}
     work.mkdir(parents=True, exist_ok=True)

@@ -167,7 +167,7 @@ class Workshop:
         return manifest.folder.with_name(f"{manifest.folder.name}.{candidate.form.name}-{self.stamp(candidate)}")
 
     def stamp(self, candidate: Candidate) -> str:
-        """What a file in 8 bits is calibrated on: the clips, and whether some of them are held out."""
+        """A digest of the clips that a file in 8 bits is calibrated on, and of whether some of them are held out."""
         clips = self._list_stamps(candidate, self.calibration)
         return digest([*clips, "held out"] if candidate.form.agreement is not None else clips)[:KEY_LENGTH]
 
