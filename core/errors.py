@@ -171,7 +171,13 @@ class StreamNotFoundError(StreamError, FileNotFoundError):
 
 def was_interrupted(error: BaseException) -> bool:
     """True where a library made an error of its own of the interruption that it was stopped by."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, KeyboardInterrupt):
-        found = found.__cause__ or found.__context__
-    return found is not None
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()  # errors may lead back to each other
+    while left:
+        found = left.pop()
+        if isinstance(found, KeyboardInterrupt):
+            return True
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            left += (found.__cause__, found.__context__)
+    return False

@@ -38,4 +38,7 @@ def test_an_interruption_is_found_behind_what_a_library_made_of_it() -> None:
         made = DualExportError("could not trace", fix="install another")
         made.__cause__ = error
     assert was_interrupted(made)
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__context__ = second, first
+    assert not was_interrupted(first)
     assert not was_interrupted(DualExportError("could not trace", fix="install another"))
